@@ -1,0 +1,32 @@
+"""What the configuration of every method has in common. Imports nothing heavy, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    """Fields every method has; a method's own configuration is a frozen dataclass that derives from this one.
+
+    The docstring under a field is its help text. ``metadata`` holds what `rlstab.runs.config.validate` enforces:
+    ``min`` and ``max`` (inclusive), ``unit``, and ``source`` for where a default comes from.
+    """
+
+    env: str = "Hopper-v5"
+    """Environment: an id from `rlstab list envs`, or "module:Id" to import your own module first."""
+
+    seed: int = field(default=0, metadata={"min": 0, "max": 2**31 - 1})
+    """Seed of the networks, the exploration and the environments."""
+
+    total_steps: int = field(default=1_000_000, metadata={"min": 1, "unit": "environment steps"})
+    """Length of training, in environment steps summed over all worlds."""
+
+    num_envs: int = field(default=1, metadata={"min": 1, "max": 65_536, "unit": "worlds"})
+    """Worlds stepped together."""
+
+    num_threads: int | None = field(default=None, metadata={"min": 1, "max": 1024})
+    """CPU threads that step the worlds of a native environment. None: as many as there are CPUs."""
+
+    device: str = "cpu"
+    """Torch device of the networks: cpu, cuda, or cuda:N."""

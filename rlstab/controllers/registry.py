@@ -1,0 +1,177 @@
+"""The methods that `rlstab train` knows. Importing this module imports neither torch nor any method."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rlstab.controllers.config import BaseConfig
+from rlstab.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+    from rlstab.learning.learner import Learner
+
+ActionKind = Literal["continuous", "discrete"]
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """One method: where its parts are, without importing them.
+
+    ``package`` holds ``config.py`` with the dataclass ``config_name``, ``learner.py`` with
+    ``make_learner(config, env=None)``, and ``presets.yaml``.
+    """
+
+    name: str
+    summary: str
+    package: str
+    config_name: str
+    actions: tuple[ActionKind, ...]
+
+    def config_class(self) -> type[BaseConfig]:
+        """Import the configuration dataclass (and nothing heavier)."""
+        return getattr(importlib.import_module(f"{self.package}.config"), self.config_name)
+
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """Read ``presets.yaml``: ``defaults``, then one entry an environment id or a preset's own name."""
+        import yaml
+
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or spec.origin is None:
+            raise UserError(f"the package of method '{self.name}' is missing: {self.package}; reinstall rlstab")
+        text = (Path(spec.origin).parent / "presets.yaml").read_text(encoding="utf-8")
+        return {str(name): dict(values or {}) for name, values in (yaml.safe_load(text) or {}).items()}
+
+    def make_learner(self, config: BaseConfig, env: VectorEnv | None = None) -> Learner:
+        """Build the learner of a checked configuration, and its environment unless one is given."""
+        return importlib.import_module(f"{self.package}.learner").make_learner(config, env)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings found for an environment. ``name`` is the entry they came from, None where there was none."""
+
+    name: str | None
+    values: dict[str, Any]
+
+    def apply(self, config: BaseConfig) -> BaseConfig:
+        """Return ``config`` with the preset's values in place of its own."""
+        return dataclasses.replace(config, **self.values)
+
+
+_METHODS: dict[str, MethodInfo] = {}
+
+
+def register(info: MethodInfo) -> None:
+    """Make a method known under its name.
+
+    Raises
+    ------
+    UserError
+        The name is taken.
+    """
+    if info.name in _METHODS:
+        raise UserError(f"a method named '{info.name}' is already registered; choose another name")
+    _METHODS[info.name] = info
+
+
+def methods() -> tuple[MethodInfo, ...]:
+    """Every registered method, in order of registration."""
+    return tuple(_METHODS.values())
+
+
+def get(name: str) -> MethodInfo:
+    """Find a method by name.
+
+    Raises
+    ------
+    UserError
+        There is none; the message names the nearest.
+    """
+    if name not in _METHODS:
+        hint = suggest(name, _METHODS) or f"; the methods are {', '.join(_METHODS)}"
+        raise UserError(f"unknown method '{name}'{hint}")
+    return _METHODS[name]
+
+
+def load_preset(method: str, env_id: str, name: str | None = None) -> Preset:
+    """Find the settings a method recommends for an environment.
+
+    Parameters
+    ----------
+    method
+        A registered method.
+    env_id
+        Environment id; the prefix ``rlstab/`` makes no difference.
+    name
+        A preset by its own name, such as ``quickstart``, instead of the environment's. ``none`` gives the method's
+        plain defaults.
+
+    Returns
+    -------
+    Preset
+        The method's ``defaults`` overridden by the entry. A named preset may hold ``env`` too.
+
+    Raises
+    ------
+    UserError
+        No preset has that name, or the file names a field that the configuration lacks.
+    """
+    info = get(method)
+    if name == "none":
+        return Preset(None, {})
+    table = info.presets()
+    key = name if name is not None else env_id.removeprefix("rlstab/")
+    if name is not None and name not in table:
+        raise UserError(f"'{method}' has no preset '{name}'{suggest(name, table)}; it has {', '.join(table)}, and none")
+    values = table.get("defaults", {}) | (table.get(key, {}) if key != "defaults" else {})
+    # YAML has no tuples, and a frozen configuration should not hold a list.
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    unknown = set(values) - {entry.name for entry in dataclasses.fields(info.config_class())}
+    if unknown:
+        raise UserError(f"presets.yaml of '{method}' sets what {info.config_name} lacks: {', '.join(sorted(unknown))}")
+    return Preset(key if key in table else None, values)
+
+
+register(
+    MethodInfo(
+        name="ppo",
+        summary="Proximal policy optimisation, on-policy; the default choice for fast simulators",
+        package="rlstab.controllers.baselines.ppo",
+        config_name="PPOConfig",
+        actions=("continuous", "discrete"),
+    )
+)
+register(
+    MethodInfo(
+        name="sac",
+        summary="Soft actor-critic, off-policy, maximum entropy; few environment steps, many updates",
+        package="rlstab.controllers.baselines.sac",
+        config_name="SACConfig",
+        actions=("continuous",),
+    )
+)
+register(
+    MethodInfo(
+        name="td3",
+        summary="Twin delayed deterministic policy gradient, off-policy",
+        package="rlstab.controllers.baselines.td3",
+        config_name="TD3Config",
+        actions=("continuous",),
+    )
+)
+register(
+    MethodInfo(
+        name="dqn",
+        summary="Deep Q-network, off-policy, for discrete actions",
+        package="rlstab.controllers.baselines.dqn",
+        config_name="DQNConfig",
+        actions=("discrete",),
+    )
+)

@@ -51,6 +51,11 @@ class Task(ABC):
     def observe(self, state: PhysicsState) -> FloatArray:
         """Observation ``(n, obs_dim)`` of every world in ``state``."""
 
+    def control(self, state: PhysicsState, action: FloatArray) -> FloatArray:
+        """Actuator controls ``(n, nu)`` for an action ``(n, act_dim)``; by default the action itself."""
+        del state
+        return action
+
     @abstractmethod
     def measure(self, state: PhysicsState) -> FloatArray:
         """What `outcome` must know from before the step, ``(n, ...)``, as a copy that stepping does not change."""

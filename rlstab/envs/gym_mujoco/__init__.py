@@ -1,1 +1,82 @@
+"""Gymnasium's v5 MuJoCo tasks, written for many worlds at once."""
 
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from rlstab.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from rlstab.envs.gym_mujoco.base import GymMujocoTask
+
+__all__ = ["TASKS", "make_task"]
+
+
+class _LazyTasks(Mapping[str, "type[GymMujocoTask]"]):
+    """Task classes by environment id; a class is imported when it is looked up."""
+
+    def __init__(self, places: dict[str, str]) -> None:
+        self._places = places
+
+    def __getitem__(self, id: str) -> type[GymMujocoTask]:
+        module, _, name = self._places[id].partition(":")
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+TASKS: Mapping[str, type[GymMujocoTask]] = _LazyTasks(
+    {
+        "InvertedPendulum-v5": "inverted_pendulum:InvertedPendulum",
+        "InvertedDoublePendulum-v5": "inverted_double_pendulum:InvertedDoublePendulum",
+        "Hopper-v5": "hopper:Hopper",
+        "Walker2d-v5": "walker2d:Walker2d",
+        "HalfCheetah-v5": "half_cheetah:HalfCheetah",
+        "Ant-v5": "ant:Ant",
+        "Humanoid-v5": "humanoid:Humanoid",
+        "Swimmer-v5": "swimmer:Swimmer",
+        "Reacher-v5": "reacher:Reacher",
+    }
+)
+
+
+def make_task(id: str, **kwargs: object) -> GymMujocoTask:
+    """Make the task of environment ``id``.
+
+    Parameters
+    ----------
+    id
+        One of ``TASKS``, e.g. ``"Hopper-v5"``.
+    **kwargs
+        The task's constants, named as in ``gymnasium.make(id, ...)``.
+
+    Raises
+    ------
+    UserError
+        The id or an argument's name is unknown, or a value has the wrong type.
+
+    Examples
+    --------
+    >>> make_task("Hopper-v5", ctrl_cost_weight=0.01).ctrl_cost_weight
+    0.01
+    """
+    if id not in TASKS:
+        message = f"there is no native task '{id}'{suggest(id, TASKS)}"
+        raise UserError(message)
+    task = TASKS[id]
+    known = task.arguments()
+    for name in kwargs:
+        if name not in known:
+            hint = suggest(name, known) or f"; it takes {', '.join(known)}"
+            message = f"{id} has no argument '{name}'{hint}"
+            raise UserError(message)
+    return task(**kwargs)

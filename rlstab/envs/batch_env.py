@@ -1,0 +1,295 @@
+"""Many worlds of one task behind gymnasium's vector interface: engine + task + disturbances + episode bookkeeping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from rlstab.envs.disturbance import Disturbance
+from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
+from rlstab.envs.physics.mujoco_engine import MujocoPhysics
+from rlstab.envs.task import Task
+from rlstab.errors import NonFiniteState, UserError
+from rlstab.runs.seeding import generator
+
+_NO_INFO: dict[str, Any] = {}
+
+
+class BatchEnv(VectorEnv):
+    """A task on batched physics, with gymnasium's ``VectorEnv`` interface and same-step autoreset.
+
+    World ``i`` is a function of ``(seed, world_offset + i)`` only: its episodes do not depend on ``num_envs``, on the
+    other worlds, or on the number of threads. When worlds end, `step` returns the first observation of their next
+    episode and puts the last one of the ended episode into ``infos["final_obs"]`` ``(num_envs, obs_dim)``, whose rows
+    are meaningful where ``infos["_final_obs"]`` ``(num_envs,)`` is true; ``infos`` is empty otherwise.
+
+    Parameters
+    ----------
+    task
+        The problem definition.
+    num_envs
+        Number of worlds.
+    seed
+        Base seed; `reset` with a seed replaces it.
+    disturbances
+        What the world does to the robot; applied in order.
+    num_threads
+        Threads that step physics; default: the processors this process may use.
+    max_episode_steps
+        Time limit in control steps; default: the task's.
+    world_offset
+        Index of the first world, so that one world of a larger batch can be replayed alone.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int = 1,
+        seed: int = 0,
+        *,
+        disturbances: Sequence[Disturbance] = (),
+        num_threads: int | None = None,
+        max_episode_steps: int | None = None,
+        world_offset: int = 0,
+    ) -> None:
+        if num_envs < 1:
+            message = f"num_envs must be at least 1, got {num_envs}"
+            raise UserError(message)
+        self.task = task
+        self.num_envs = num_envs
+        needed = {name for disturbance in disturbances for name in disturbance.fields}
+        fields = (*task.fields, *sorted(needed - set(task.fields)))
+        self.physics = MujocoPhysics(task.model_path(), num_envs, fields, num_threads)
+        self.max_episode_steps = max_episode_steps or task.max_episode_steps
+        self.dt = self.physics.timestep * task.frame_skip
+        self.observation_terms = task.observation_terms(self.physics.model)
+        obs_dim = sum(term.dim for term in self.observation_terms)
+        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (obs_dim,), np.float64)
+        low, high = self.physics.model.actuator_ctrlrange.astype(np.float32).T
+        self.single_action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.render_mode = None
+        self.spec = None
+
+        self._seed = seed
+        self._world_offset = world_offset
+        self._episode = np.full(num_envs, -1, np.int64)
+        self.elapsed_steps = np.zeros(num_envs, np.int64)
+        self.total_steps = 0
+        self._all_worlds = np.arange(num_envs)
+        self._before = task.measure(self.physics)
+        self.disturbances = tuple(disturbance.attach(self) for disturbance in disturbances)
+
+    @property
+    def model(self) -> Any:
+        """The compiled MuJoCo model."""
+        return self.physics.model
+
+    def rng(self, world: int, purpose: str) -> np.random.Generator:
+        """Random numbers of ``world``'s present episode; each ``purpose`` has a stream of its own."""
+        return generator(self._seed, self._world_offset + world, int(self._episode[world]), purpose)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[FloatArray, dict[str, Any]]:
+        """Start new episodes.
+
+        Parameters
+        ----------
+        seed
+            New base seed; episodes are then counted from the beginning again.
+        options
+            ``{"worlds": mask or indices}`` resets only those; the others go on.
+
+        Returns
+        -------
+        observation, info
+            ``(num_envs, obs_dim)`` float64 and an empty dictionary.
+        """
+        if seed is not None:
+            if not isinstance(seed, int | np.integer):
+                message = "the seed of a batch environment is one integer: world i uses (seed, i)"
+                raise UserError(message)
+            self._seed = int(seed)
+            self._episode[:] = -1
+        worlds = self._all_worlds
+        if options and "worlds" in options:
+            worlds = self._all_worlds[np.asarray(options["worlds"])]
+        self._begin_episodes(worlds)
+        observation = self.task.observe(self.physics)
+        if len(worlds) == self.num_envs:
+            return self._disturb_first(observation, worlds), {}
+        observation[worlds] = self._disturb_first(observation[worlds], worlds)
+        return observation, {}
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
+        """Advance every world by one control period (``dt`` seconds).
+
+        Parameters
+        ----------
+        actions
+            ``(num_envs, act_dim)``, in the units of the actuators' control range; values outside are clamped by the
+            actuators, as in gymnasium's environments, but count in full in control costs.
+
+        Returns
+        -------
+        observation, reward, terminated, truncated, info
+            ``(num_envs, obs_dim)`` float64; ``(num_envs,)`` float64, bool, bool; see the class for ``info``.
+
+        Raises
+        ------
+        NonFiniteState
+            Physics, observation or reward became NaN or infinite; carries the offending arrays.
+        """
+        action = np.asarray(actions, np.float64)
+        if action.shape != self._action_shape:
+            message = f"actions must have shape {self._action_shape}, got {action.shape}"
+            raise UserError(message)
+        wrench = None
+        for disturbance in self.disturbances:
+            action = disturbance.action(action)
+            push = disturbance.wrench()
+            if push is not None:
+                wrench = push if wrench is None else wrench + push
+
+        task, physics = self.task, self.physics
+        physics.step(task.control(physics, action), task.frame_skip, wrench)
+        self.elapsed_steps += 1
+        self.total_steps += 1
+        terms, terminated = task.outcome(self._before, physics, action, self.dt)
+        reward = sum(terms.values())
+        observation = task.observe(physics)
+        # A NaN or infinity anywhere makes the sum non-finite: one cheap check a step.
+        if not math.isfinite(physics.qpos.sum() + physics.qvel.sum() + observation.sum() + reward.sum()):
+            self._report_non_finite(action, observation, reward)
+        for disturbance in self.disturbances:
+            observation = disturbance.observation(observation)
+
+        truncated = self.elapsed_steps >= self.max_episode_steps
+        done = terminated | truncated
+        infos = _NO_INFO
+        if done.any():
+            infos = {"final_obs": observation, "_final_obs": done}
+            observation = observation.copy()
+            worlds = np.flatnonzero(done)
+            self._begin_episodes(worlds)
+            observation[worlds] = self._disturb_first(task.observe(physics.take(worlds)), worlds)
+        self._before = task.measure(physics)
+        return observation, reward, terminated, truncated, infos
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue bit for bit."""
+        return {
+            "physics": self.physics.state_dict(),
+            "seed": self._seed,
+            "episode": self._episode.copy(),
+            "elapsed_steps": self.elapsed_steps.copy(),
+            "total_steps": self.total_steps,
+            "before": np.array(self._before),
+            "disturbances": [disturbance.state_dict() for disturbance in self.disturbances],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises
+        ------
+        UserError
+            The state is that of another task, number of worlds or set of disturbances.
+        """
+        if len(state["disturbances"]) != len(self.disturbances):
+            message = f"the saved environment has {len(state['disturbances'])} disturbances, this one {len(self.disturbances)}"
+            raise UserError(message)
+        self.physics.load_state_dict(state["physics"])
+        self._seed = int(state["seed"])
+        self._episode[...] = state["episode"]
+        self.elapsed_steps[...] = state["elapsed_steps"]
+        self.total_steps = int(state["total_steps"])
+        self._before = state["before"].copy()
+        for disturbance, saved in zip(self.disturbances, state["disturbances"], strict=True):
+            disturbance.load_state_dict(saved)
+
+    def frame(self, world: int = 0, width: int = 480, height: int = 480) -> NDArray[np.uint8]:
+        """Picture of one world, ``(height, width, 3)``.
+
+        Raises
+        ------
+        UserError
+            No rendering library works; the message names the packages.
+        """
+        from rlstab.envs.rendering import Renderer
+
+        if self._renderer is None or self._renderer.size != (width, height):
+            self._renderer = Renderer(self.physics.model, width, height)
+        return self._renderer.frame(self.physics.qpos[world], self.physics.qvel[world])
+
+    def render(self) -> tuple[NDArray[np.uint8], ...]:
+        """One picture a world."""
+        return tuple(self.frame(world) for world in range(self.num_envs))
+
+    def to_sb3(self) -> Any:
+        """View of this environment as Stable-Baselines3's ``VecEnv``."""
+        from rlstab.envs.sb3 import SB3VecEnv
+
+        return SB3VecEnv(self)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the worker threads and the renderer."""
+        self.physics.close()
+        if self._renderer is not None:
+            self._renderer.close()
+
+    _renderer: Any = None
+
+    @property
+    def _action_shape(self) -> tuple[int, int]:
+        return (self.num_envs, self.physics.model.nu)
+
+    def _begin_episodes(self, worlds: IntArray) -> None:
+        self._episode[worlds] += 1
+        self.elapsed_steps[worlds] = 0
+        model = self.physics.model
+        qpos, qvel = np.empty((len(worlds), model.nq)), np.empty((len(worlds), model.nv))
+        for row, world in enumerate(worlds.tolist()):
+            qpos[row], qvel[row] = self.task.initial_state(model, self.rng(world, "start"))
+        # Parameters first: the state is refreshed with the model that the episode will run on.
+        for disturbance in self.disturbances:
+            disturbance.begin(worlds)
+        self.physics.reset(worlds, qpos, qvel)
+        if len(worlds) == self.num_envs:
+            self._before = self.task.measure(self.physics)
+
+    def _disturb_first(self, observation: FloatArray, worlds: IntArray) -> FloatArray:
+        for disturbance in self.disturbances:
+            observation = disturbance.first_observation(observation, worlds)
+        return observation
+
+    def _report_non_finite(self, action: FloatArray, observation: FloatArray, reward: FloatArray) -> None:
+        arrays = {
+            "qpos": self.physics.qpos.copy(),
+            "qvel": self.physics.qvel.copy(),
+            "action": action,
+            "observation": observation,
+            "reward": reward,
+        }
+        finite = np.logical_and.reduce([np.isfinite(array.reshape(self.num_envs, -1)).all(axis=1) for array in arrays.values()])
+        if finite.all():  # Finite numbers whose sum overflowed: absurd, but not what this guard is for.
+            return
+        worlds = np.flatnonzero(~finite).tolist()
+        message = (
+            f"{self.task.id} produced NaN or infinity in world(s) {worlds} at step {int(self.elapsed_steps[worlds[0]])} of the "
+            f"episode (step {self.total_steps} of this environment): check the actions, the disturbances and the model"
+        )
+        raise NonFiniteState(message, step=self.total_steps, worlds=worlds, arrays=arrays)

@@ -1,0 +1,156 @@
+"""From an environment's name to the fastest correct implementation of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from gymnasium.vector import VectorEnv
+
+from rlstab.errors import UserError
+
+if TYPE_CHECKING:
+    from rlstab.envs.disturbance import Disturbance
+    from rlstab.envs.task import Task
+
+Backend = Literal["auto", "native", "gymnasium"]
+_PREFIX = "rlstab/"
+
+
+def native_ids() -> list[str]:
+    """Ids that run in batched native code, without the ``rlstab/`` prefix."""
+    from rlstab.envs.gym_mujoco import TASKS
+
+    return list(TASKS)
+
+
+def make_task(env_id: str, **task_kwargs: Any) -> Task:
+    """Build the task of a native environment.
+
+    Parameters
+    ----------
+    env_id
+        ``"Hopper-v5"`` or ``"rlstab/Hopper-v5"``.
+    task_kwargs
+        The task's constants, named as gymnasium's constructor arguments.
+
+    Raises
+    ------
+    UserError
+        No native task has this id, or it has no such constant.
+    """
+    from rlstab.envs.gym_mujoco import TASKS
+
+    name = env_id.removeprefix(_PREFIX)
+    if name not in TASKS:
+        from rlstab.errors import suggest
+
+        message = f"no native environment '{env_id}'{suggest(name, TASKS)}"
+        raise UserError(message)
+    task_class = _load(TASKS[name])
+    known = {field.name for field in dataclasses.fields(task_class)}
+    unknown = sorted(task_kwargs.keys() - known)
+    if unknown:
+        message = f"{env_id} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+        raise UserError(message)
+    return task_class(**task_kwargs)
+
+
+def make_vec(
+    env_id: str | Callable[[], Any],
+    num_envs: int = 1,
+    seed: int = 0,
+    *,
+    disturbances: Sequence[Disturbance] = (),
+    num_threads: int | None = None,
+    max_episode_steps: int | None = None,
+    backend: Backend = "auto",
+    world_offset: int = 0,
+    env_kwargs: dict[str, Any] | None = None,
+) -> VectorEnv:
+    """Make ``num_envs`` copies of an environment that step together.
+
+    Native batched physics where there is one (`native_ids`; equal to gymnasium's environment of the same name), else
+    `gymnasium.vector`. Both reset a world in the step that ends its episode and put the last observation into
+    ``infos["final_obs"]`` (see `BatchEnv`).
+
+    Parameters
+    ----------
+    env_id
+        An id known to gymnasium, ``"module:Id"`` (the module is imported first), or a function that makes a
+        `gymnasium.Env`.
+    num_envs
+        Number of worlds.
+    seed
+        World ``i`` uses ``(seed, world_offset + i)``.
+    disturbances
+        Applied to every world; native environments only.
+    num_threads
+        Threads that step native physics; default: the processors this process may use.
+    max_episode_steps
+        Time limit in steps; default: the registered one.
+    backend
+        ``"native"`` or ``"gymnasium"`` insists on one.
+    world_offset
+        Index of the first world.
+    env_kwargs
+        Passed to the environment's constructor.
+
+    Raises
+    ------
+    UserError
+        Unknown environment, unknown setting, or disturbances where they can't be applied.
+
+    Examples
+    --------
+    >>> env = make_vec("InvertedPendulum-v5", num_envs=4)
+    >>> observation, _ = env.reset(seed=1)
+    >>> observation.shape
+    (4, 4)
+    """
+    kwargs = env_kwargs or {}
+    native = isinstance(env_id, str) and env_id.removeprefix(_PREFIX) in native_ids()
+    if native and backend == "auto" and not env_id.startswith(_PREFIX) and not _is_native_setting(env_id, kwargs):
+        native = False
+    if backend == "native" and not native:
+        make_task(str(env_id))  # Raises with the nearest names.
+    if native and backend != "gymnasium":
+        from rlstab.envs.batch_env import BatchEnv
+
+        return BatchEnv(
+            make_task(env_id, **kwargs),
+            num_envs,
+            seed,
+            disturbances=disturbances,
+            num_threads=num_threads,
+            max_episode_steps=max_episode_steps,
+            world_offset=world_offset,
+        )
+    if disturbances:
+        message = f"disturbances act on native environments ({', '.join(native_ids())}); {env_id} is not one"
+        raise UserError(message)
+    from rlstab.envs.gym_vector import gymnasium_vec
+
+    return gymnasium_vec(
+        env_id,
+        num_envs,
+        seed,
+        max_episode_steps=max_episode_steps,
+        world_offset=world_offset,
+        env_kwargs=kwargs,
+    )
+
+
+def _is_native_setting(env_id: str, kwargs: dict[str, Any]) -> bool:
+    from rlstab.envs.gym_mujoco import TASKS
+
+    return kwargs.keys() <= {field.name for field in dataclasses.fields(_load(TASKS[env_id.removeprefix(_PREFIX)]))}
+
+
+def _load(target: str | type[Task]) -> type[Task]:
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,90 @@
+"""Where output goes: results to stdout (a table, or one JSON document), everything else to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def out() -> Console:
+    """Console for results. Made at each call, so that it follows a redirected `sys.stdout`."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def err() -> Console:
+    """Console for progress and notices."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def note(text: str) -> None:
+    """Tell the user something that is not a result; markup is not interpreted."""
+    err().print(text, style="dim", markup=False)
+
+
+def print_json(document: Any) -> None:
+    """Write one JSON document to stdout. Numbers that JSON lacks (NaN, infinity) become null."""
+    sys.stdout.write(json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
+    """Print rows under headings; ``numbers`` are the indices of the right-aligned columns."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index in numbers else "left", overflow="fold")
+    for row in rows:
+        # Cells are data, not rich markup: "[extra]" must come out as it is.
+        table.add_row(*(_cell(value) for value in row))
+    out().print(table)
+
+
+@contextlib.contextmanager
+def only_results_on_stdout(active: bool) -> Iterator[None]:
+    """While active, whatever libraries print goes to stderr, so that stdout stays one JSON document."""
+    if not active:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def plain(value: Any) -> Any:
+    """Reduce numpy values, paths, tuples and dataclasses to what JSON has."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "tolist"):  # numpy arrays and scalars
+        return plain(value.tolist())
+    if isinstance(value, Iterable):
+        return [plain(entry) for entry in value]
+    return str(value)
+
+
+def _cell(value: object) -> Any:
+    from rich.text import Text
+
+    if isinstance(value, float):
+        return Text(f"{value:.4g}" if abs(value) < 100 else f"{value:,.1f}")
+    return Text("" if value is None else str(value))

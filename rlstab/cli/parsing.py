@@ -1,0 +1,101 @@
+"""Typed command-line flags through tyro, with mistakes reported in one line like every other one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from rlstab.errors import UserError
+
+Options = TypeVar("Options")
+
+
+def parse(options: type[Options], argv: Sequence[str], command: str, default: Options | None = None) -> Options:
+    """Read flags into a dataclass.
+
+    Parameters
+    ----------
+    options
+        Dataclass; the docstring under a field is its help.
+    argv
+        Arguments after the command's name.
+    command
+        What the user typed, such as ``train ppo``; for the usage line.
+    default
+        Values of the flags that are not given, where they differ from the dataclass's own.
+
+    Raises
+    ------
+    UserError
+        A flag is unknown, misses its value or has one of the wrong type.
+    SystemExit
+        Help was asked for, and printed.
+    """
+    # Imported here: `rlstab --help` does not need it.
+    import tyro
+
+    extra: dict[str, Any] = {} if default is None else {"default": default}
+    program = f"rlstab {command}"
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(options, args=_spell_as_declared(argv), prog=program, **extra)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_one_line(complaint.getvalue(), program)) from None
+
+
+def value_of(flag: str, argv: Sequence[str]) -> str | None:
+    """Look up the value of ``--flag VALUE`` or ``--flag=VALUE`` before the real parsing; None where it is absent."""
+    found = None
+    for index, argument in enumerate(argv):
+        if argument == flag and index + 1 < len(argv):
+            found = argv[index + 1]
+        elif argument.startswith(f"{flag}="):
+            found = argument.partition("=")[2]
+    return found
+
+
+def asks_for_help(argv: Sequence[str]) -> bool:
+    """Whether ``-h`` or ``--help`` is among the arguments."""
+    return "-h" in argv or "--help" in argv
+
+
+def _spell_as_declared(argv: Sequence[str]) -> list[str]:
+    # Underscores and hyphens are the same in a flag's name (--total_steps), but not in its value.
+    spelled = []
+    for argument in argv:
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            argument = name.replace("_", "-") + equals + value
+        spelled.append(argument)
+    return spelled
+
+
+def _one_line(box: str, program: str) -> str:
+    """Condense the box tyro draws around a complaint: its first section, and the flags it suggests."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    sections: list[list[str]] = [[]]
+    for line in plain.splitlines():
+        content = line.strip("│| ").rstrip()
+        if set(content) <= set("─-╭╮╰╯ ") or line.startswith(("╭", "╰")):
+            sections.append([])
+        elif content:
+            sections[-1].append(content)
+    sections = [section for section in sections if section]
+    if not sections:
+        return f"the arguments of `{program}` are not understood; see {program} --help"
+    message = " ".join(sections[0]).rstrip(".!")
+    message = message[0].lower() + message[1:]
+    near = [
+        word
+        for section in sections[1:]
+        if section[0].lower().startswith("perhaps you meant")
+        for word in re.findall(r"(?<!\S)--[\w-]+", " ".join(section))
+    ]
+    hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
+    return f"{message}{hint or ';'} see {program} --help"

@@ -1,0 +1,223 @@
+"""Actor-critic policies for on-policy learning: multilayer perceptrons, and a shared convolutional trunk for images."""
+
+from __future__ import annotations
+
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from rlstab.errors import UserError
+from rlstab.policies.base import TorchPolicy, as_batch
+from rlstab.policies.distributions import ActionHead
+from rlstab.policies.networks import MLP, NatureCNN
+from rlstab.policies.normalizer import RunningNormalizer
+from rlstab.policies.spaces import space_from_json, space_to_json
+from rlstab.policies.tensors import arrays_to_state, state_to_arrays, to_array, to_tensor
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape and initialisation of an actor-critic network."""
+
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers, the same for actor and critic."""
+    activation: str = "tanh"
+    """Hidden activation: tanh, relu, elu or silu."""
+    log_std_init: float = 0.0
+    """Initial logarithm of the action's standard deviation, in units of the action."""
+    normalize_observation: bool = True
+    """Whether observations are normalised by running statistics (vectors only)."""
+    cnn_features: int = 512
+    """Width of the convolutional trunk's output (images only)."""
+
+
+class ActorCritic(nn.Module):
+    """Actor, critic and their input processing.
+
+    Vector observations are normalised and go to two separate perceptrons; discrete observations become one-hot
+    vectors; images ``uint8`` go through one shared `NatureCNN`.
+
+    Raises
+    ------
+    UserError
+        The observation space is a dictionary or tuple, or an image that is too small.
+    """
+
+    def __init__(
+        self,
+        observation_space: gymnasium.Space,
+        action_space: gymnasium.Space,
+        config: NetworkConfig,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.head = ActionHead(action_space, config.log_std_init)
+        self.normalizer: RunningNormalizer | None = None
+        self.trunk: NatureCNN | None = None
+        self.classes = 0
+        self.channels_last = False
+        match observation_space:
+            case spaces.Box(shape=shape) if len(shape) == 3 and observation_space.dtype == np.uint8:
+                # Channels come last in raw images and first after frame stacking; the smaller end axis tells.
+                self.channels_last = shape[-1] < shape[0]
+                chw = (shape[2], shape[0], shape[1]) if self.channels_last else (shape[0], shape[1], shape[2])
+                self.trunk = NatureCNN(chw, config.cnn_features, generator)
+                inputs, hidden = config.cnn_features, ()
+            case spaces.Box():
+                inputs, hidden = int(np.prod(observation_space.shape)), config.hidden_sizes
+                if config.normalize_observation:
+                    self.normalizer = RunningNormalizer(inputs)
+            case spaces.Discrete():
+                self.classes = inputs = int(observation_space.n)
+                self.first_class = int(observation_space.start)
+                hidden = config.hidden_sizes
+            case _:
+                space_to_json(observation_space)  # Raises with what to do about Dict and Tuple.
+                message = f"{type(observation_space).__name__} observations are not supported by this policy"
+                raise UserError(message)
+        self.actor = MLP((inputs, *hidden, self.head.inputs), config.activation, 0.01, generator)
+        self.critic = MLP((inputs, *hidden, 1), config.activation, 1.0, generator)
+
+    def features(self, observation: Tensor) -> Tensor:
+        """Network input ``(batch, features)`` from raw observations ``(batch, *space.shape)``."""
+        if self.trunk is not None:
+            image = observation.movedim(-1, 1) if self.channels_last else observation
+            return self.trunk(image.float())
+        if self.classes:
+            return nn.functional.one_hot(observation.long() - self.first_class, self.classes).float()
+        flat = observation.float().flatten(start_dim=1)
+        return flat if self.normalizer is None else self.normalizer(flat)
+
+    def forward(self, observation: Tensor) -> Distribution:
+        """Action distribution for raw observations."""
+        return self.head(self.actor(self.features(observation)))
+
+    def value(self, observation: Tensor) -> Tensor:
+        """State values ``(batch,)`` for raw observations."""
+        return self.critic(self.features(observation)).squeeze(-1)
+
+
+class _DeterministicActor(nn.Module):
+    def __init__(self, network: ActorCritic) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, observation: Tensor) -> Tensor:
+        network = self.network
+        return network.head.to_environment(network.head.mode(network.actor(network.features(observation))))
+
+
+class ActorCriticPolicy(TorchPolicy):
+    """`ActorCritic` behind the policy interface.
+
+    Parameters
+    ----------
+    observation_space, action_space
+        Spaces of one environment.
+    config
+        Network shape.
+    seed
+        Seeds the initial weights and the sampling of `predict`.
+    device
+        Where the network lives.
+
+    Examples
+    --------
+    >>> from gymnasium.spaces import Box
+    >>> policy = ActorCriticPolicy(Box(-1.0, 1.0, (3,)), Box(-1.0, 1.0, (2,)))
+    >>> action, _ = policy.predict([0.1, 0.2, 0.3], deterministic=True)
+    >>> action.shape
+    (2,)
+    """
+
+    kind = "actor_critic"
+
+    def __init__(
+        self,
+        observation_space: gymnasium.Space,
+        action_space: gymnasium.Space,
+        config: NetworkConfig | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.network_config = config or NetworkConfig()
+        initial = torch.Generator().manual_seed(seed)
+        self._network = ActorCritic(observation_space, action_space, self.network_config, initial).to(device)
+        self._generator = torch.Generator(device=device).manual_seed(seed)
+
+    @property
+    def module(self) -> ActorCritic:
+        """The network; ``forward(observation)`` is the action distribution, ``value(observation)`` the critic."""
+        return self._network
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return next(self._network.parameters()).device
+
+    @torch.no_grad()
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[NDArray[Any], Any]:
+        """See `Policy.predict`; ``Box`` actions are clipped to the space."""
+        del episode_start
+        array, batched = as_batch(observation, self.observation_space)
+        dtype = None if array.dtype == np.uint8 else torch.float32
+        outputs = self._network.actor(self._network.features(to_tensor(array, self.device, dtype)))
+        head = self._network.head
+        action = head.mode(outputs) if deterministic else head.sample(outputs, self._generator)
+        result = to_array(head.to_environment(action))
+        return (result if batched else result[0]), state
+
+    def deterministic_module(self) -> nn.Module:
+        """See `TorchPolicy.deterministic_module`."""
+        return _DeterministicActor(self._network).eval()
+
+    def config(self) -> dict[str, Any]:
+        """See `TorchPolicy.config`."""
+        return {
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "network": {**asdict(self.network_config), "hidden_sizes": list(self.network_config.hidden_sizes)},
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `TorchPolicy.state_dict`."""
+        return {"kind": self.kind, "config": self.config(), "weights": state_to_arrays(self._network)}
+
+    def load_weights(self, weights: dict[str, Any]) -> None:
+        """Load the ``weights`` part of `state_dict`.
+
+        Raises
+        ------
+        UserError
+            They belong to another network.
+        """
+        arrays_to_state(self._network, weights)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> ActorCriticPolicy:
+        """Rebuild a policy from `state_dict`."""
+        config = state["config"]
+        network = dict(config["network"])
+        network["hidden_sizes"] = tuple(network["hidden_sizes"])
+        policy = cls(
+            space_from_json(config["observation_space"]),
+            space_from_json(config["action_space"]),
+            NetworkConfig(**network),
+            device=device,
+        )
+        policy.load_weights(state["weights"])
+        return policy
+
+

@@ -1,0 +1,142 @@
+"""From network outputs to action distributions, one head a kind of action space."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
+
+from rlstab.errors import UserError
+
+
+class MultiCategorical(Distribution):
+    """Independent categorical choices, one a component of a ``MultiDiscrete`` action.
+
+    Parameters
+    ----------
+    logits
+        ``(batch, sum of nvec)``.
+    nvec
+        Number of choices of each component.
+    """
+
+    def __init__(self, logits: Tensor, nvec: list[int]) -> None:
+        self.parts = [Categorical(logits=part, validate_args=False) for part in logits.split(nvec, dim=-1)]
+        super().__init__(logits.shape[:-1], torch.Size([len(nvec)]), validate_args=False)
+
+    @property
+    def mode(self) -> Tensor:
+        """Most probable choice of each component, ``(batch, len(nvec))``."""
+        return torch.stack([part.mode for part in self.parts], dim=-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Joint log-probability, ``(batch,)``."""
+        return torch.stack([part.log_prob(value[..., i]) for i, part in enumerate(self.parts)]).sum(dim=0)
+
+    def entropy(self) -> Tensor:
+        """Joint entropy in nats, ``(batch,)``."""
+        return torch.stack([part.entropy() for part in self.parts]).sum(dim=0)
+
+
+class ActionHead(nn.Module):
+    """Turns the actor's output into a distribution over ``space`` and samples from it.
+
+    Parameters
+    ----------
+    space
+        ``Box`` (Gaussian with a state-independent standard deviation), ``Discrete``, ``MultiDiscrete`` or
+        ``MultiBinary``.
+    log_std_init
+        Initial logarithm of the standard deviation, in the units of the action.
+    """
+
+    log_std: nn.Parameter | None
+
+    def __init__(self, space: spaces.Space, log_std_init: float = 0.0) -> None:
+        super().__init__()
+        self.space = space
+        self.log_std = None
+        match space:
+            case spaces.Box():
+                self.inputs = int(np.prod(space.shape))
+                self.log_std = nn.Parameter(torch.full((self.inputs,), float(log_std_init)))
+                self.register_buffer("low", torch.as_tensor(space.low, dtype=torch.float32).flatten(), persistent=False)
+                self.register_buffer("high", torch.as_tensor(space.high, dtype=torch.float32).flatten(), persistent=False)
+            case spaces.Discrete():
+                self.inputs = int(space.n)
+            case spaces.MultiDiscrete():
+                self.inputs = int(space.nvec.sum())
+            case spaces.MultiBinary():
+                self.inputs = int(np.prod(space.shape))
+            case _:
+                message = f"{type(space).__name__} actions are not supported: use Box, Discrete, MultiDiscrete or MultiBinary"
+                raise UserError(message)
+
+    def forward(self, outputs: Tensor) -> Distribution:
+        """Distribution for actor outputs ``(batch, inputs)``."""
+        match self.space:
+            case spaces.Box():
+                assert self.log_std is not None
+                normal = Normal(outputs, self.log_std.exp().expand_as(outputs), validate_args=False)
+                return Independent(normal, 1, validate_args=False)
+            case spaces.Discrete():
+                return Categorical(logits=outputs, validate_args=False)
+            case spaces.MultiDiscrete():
+                return MultiCategorical(outputs, self.space.nvec.tolist())
+            case _:
+                return Independent(Bernoulli(logits=outputs, validate_args=False), 1, validate_args=False)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        """Deterministic action; for ``Box`` the mean, not yet clipped to the bounds."""
+        match self.space:
+            case spaces.Box():
+                return outputs
+            case spaces.Discrete():
+                return outputs.argmax(dim=-1)
+            case spaces.MultiDiscrete():
+                parts = outputs.split(self.space.nvec.tolist(), dim=-1)
+                return torch.stack([part.argmax(dim=-1) for part in parts], dim=-1)
+            case _:
+                return (outputs > 0).to(torch.int64)
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw one action a row with an explicit source of randomness."""
+        match self.space:
+            case spaces.Box():
+                assert self.log_std is not None
+                noise = torch.randn(outputs.shape, generator=generator, device=outputs.device)
+                return outputs + self.log_std.exp() * noise
+            case spaces.Discrete():
+                return _draw(outputs, generator)
+            case spaces.MultiDiscrete():
+                parts = outputs.split(self.space.nvec.tolist(), dim=-1)
+                return torch.stack([_draw(part, generator) for part in parts], dim=-1)
+            case _:
+                return torch.bernoulli(outputs.sigmoid(), generator=generator).to(torch.int64)
+
+    def to_environment(self, action: Tensor) -> Tensor:
+        """What the environment gets: ``Box`` actions are clipped to the bounds and given the space's shape.
+
+        A discrete space that starts at a number other than zero is shifted.
+        """
+        if isinstance(self.space, spaces.Box):
+            return action.clamp(self.low, self.high).reshape(-1, *self.space.shape)
+        if isinstance(self.space, spaces.Discrete) and self.space.start:
+            return action + int(self.space.start)
+        return action
+
+
+def gaussian_log_prob(noise: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density ``(...,)`` of ``mean + exp(log_std) * noise``, from the standardised ``noise (..., dim)``."""
+    constant = 0.5 * noise.shape[-1] * math.log(2.0 * math.pi)
+    return -0.5 * noise.square().sum(-1) - log_std.sum() - constant
+
+
+def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
+    probabilities: Any = logits.softmax(dim=-1)
+    return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)

@@ -1,0 +1,82 @@
+"""Feature networks: multilayer perceptron and the Atari convolutional network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rlstab.errors import UserError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
+
+
+class MLP(nn.Module):
+    """Fully connected network with a linear last layer.
+
+    Parameters
+    ----------
+    sizes
+        Input, hidden and output widths.
+    activation
+        Name in `ACTIVATIONS`.
+    output_gain
+        Gain of the last layer's orthogonal initialisation; hidden layers use sqrt(2), biases start at zero (the
+        initialisation of Stable-Baselines3's PPO).
+    generator
+        Source of the initial weights.
+    """
+
+    def __init__(self, sizes: Sequence[int], activation: str, output_gain: float, generator: torch.Generator) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            message = f"unknown activation '{activation}': use one of {', '.join(ACTIVATIONS)}"
+            raise UserError(message)
+        self.activation = activation
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self._activation = ACTIVATIONS[activation]()
+        for index, linear in enumerate(self.linears):
+            gain = output_gain if index == len(self.linears) - 1 else 2**0.5
+            orthogonal_(linear, gain, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., sizes[0])`` to ``(..., sizes[-1])``."""
+        *hidden, last = self.linears
+        for linear in hidden:
+            x = self._activation(linear(x))
+        return last(x)
+
+
+class NatureCNN(nn.Module):
+    """Convolutional features of Mnih et al. (Nature, 2015), for images ``(batch, channels, height, width)`` in 0..255."""
+
+    def __init__(self, shape: tuple[int, int, int], features: int, generator: torch.Generator) -> None:
+        super().__init__()
+        channels, height, width = shape
+        if min(height, width) < 36:
+            message = f"images of {height}x{width} are too small for the convolutional policy (at least 36x36)"
+            raise UserError(message)
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, 32, 8, stride=4), nn.ReLU(),
+            nn.Conv2d(32, 64, 4, stride=2), nn.ReLU(),
+            nn.Conv2d(64, 64, 3, stride=1), nn.ReLU(),
+            nn.Flatten(),
+        )  # fmt: skip
+        with torch.no_grad():
+            flat = self.convolutions(torch.zeros(1, *shape)).shape[1]
+        self.linear = nn.Linear(flat, features)
+        for layer in [*self.convolutions, self.linear]:
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                orthogonal_(layer, 2**0.5, generator)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(batch, channels, height, width)`` to ``(batch, features)``."""
+        return torch.relu(self.linear(self.convolutions(image / 255.0)))
+
+
+def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float, generator: torch.Generator) -> None:
+    """Orthogonal weights times ``gain``, zero bias."""
+    nn.init.orthogonal_(layer.weight, gain, generator=generator)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -33,7 +33,6 @@ class Task(ABC):
     frame_skip: ClassVar[int]
     max_episode_steps: ClassVar[int] = 1000
     fields: ClassVar[tuple[str, ...]] = ()
-    reset_noise_scale: float = 0.0
 
     @abstractmethod
     def model_path(self) -> Path:

@@ -6,12 +6,10 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from rlstab.errors import UserError, suggest
-
 if TYPE_CHECKING:
     from rlstab.envs.gym_mujoco.base import GymMujocoTask
 
-__all__ = ["TASKS", "make_task"]
+__all__ = ["TASKS"]
 
 
 class _LazyTasks(Mapping[str, "type[GymMujocoTask]"]):
@@ -47,36 +45,3 @@ TASKS: Mapping[str, type[GymMujocoTask]] = _LazyTasks(
         "Reacher-v5": "reacher:Reacher",
     }
 )
-
-
-def make_task(id: str, **kwargs: object) -> GymMujocoTask:
-    """Make the task of environment ``id``.
-
-    Parameters
-    ----------
-    id
-        One of ``TASKS``, e.g. ``"Hopper-v5"``.
-    **kwargs
-        The task's constants, named as in ``gymnasium.make(id, ...)``.
-
-    Raises
-    ------
-    UserError
-        The id or an argument's name is unknown, or a value has the wrong type.
-
-    Examples
-    --------
-    >>> make_task("Hopper-v5", ctrl_cost_weight=0.01).ctrl_cost_weight
-    0.01
-    """
-    if id not in TASKS:
-        message = f"there is no native task '{id}'{suggest(id, TASKS)}"
-        raise UserError(message)
-    task = TASKS[id]
-    known = task.arguments()
-    for name in kwargs:
-        if name not in known:
-            hint = suggest(name, known) or f"; it takes {', '.join(known)}"
-            message = f"{id} has no argument '{name}'{hint}"
-            raise UserError(message)
-    return task(**kwargs)

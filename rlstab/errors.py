@@ -6,6 +6,10 @@ import difflib
 import importlib
 from collections.abc import Iterable
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class UserError(Exception):
@@ -13,6 +17,32 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with code 2; a notebook sees an exception.
     """
+
+
+class NonFiniteState(UserError):
+    """An environment produced NaN or infinity. Carries what it needs to be looked into.
+
+    Parameters
+    ----------
+    message : str
+        One line: where it happened.
+    step : int
+        Environment step at which it happened, as the raiser counts.
+    worlds : list of int
+        Indices of the worlds concerned.
+    arrays : dict of str to numpy.ndarray
+        The offending state by name, as in ``{"qpos": ..., "action": ...}``; leading axis: all worlds.
+    """
+
+    def __init__(self, message: str, step: int, worlds: list[int], arrays: dict[str, np.ndarray]) -> None:
+        # All of it goes to the base class, because worker processes pickle what they raise.
+        super().__init__(message, step, worlds, arrays)
+        self.step = step
+        self.worlds = worlds
+        self.arrays = arrays
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def suggest(name: str, candidates: Iterable[str], limit: int = 3) -> str:

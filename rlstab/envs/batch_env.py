@@ -126,6 +126,7 @@ class BatchEnv(VectorEnv):
         if options and "worlds" in options:
             worlds = self._all_worlds[np.asarray(options["worlds"])]
         self._begin_episodes(worlds)
+        self._before = self.task.measure(self.physics)
         observation = self.task.observe(self.physics)
         if len(worlds) == self.num_envs:
             return self._disturb_first(observation, worlds), {}
@@ -268,8 +269,6 @@ class BatchEnv(VectorEnv):
         for disturbance in self.disturbances:
             disturbance.begin(worlds)
         self.physics.reset(worlds, qpos, qvel)
-        if len(worlds) == self.num_envs:
-            self._before = self.task.measure(self.physics)
 
     def _disturb_first(self, observation: FloatArray, worlds: IntArray) -> FloatArray:
         for disturbance in self.disturbances:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 class BaseConfig:
     """Fields every method has; a method's own configuration is a frozen dataclass that derives from this one.
 
-    The docstring under a field is its help text. ``metadata`` holds what `rlstab.runs.config.validate` enforces:
-    ``min`` and ``max`` (inclusive), ``unit``, and ``source`` for where a default comes from.
+    The docstring under a field is its help text. ``metadata`` holds what `rlstab.runs.config.validate` enforces (``min``
+    and ``max``, inclusive; ``above`` and ``below``, exclusive; ``choices``), and ``unit`` and ``source`` for readers.
     """
 
     env: str = "Hopper-v5"
@@ -29,4 +29,4 @@ class BaseConfig:
     """CPU threads that step the worlds of a native environment. None: as many as there are CPUs."""
 
     device: str = "cpu"
-    """Torch device of the networks: cpu, cuda, or cuda:N."""
+    """Torch device of the networks: cpu, cuda, cuda:N, or auto (a GPU if there is one)."""

@@ -13,6 +13,7 @@ from rlstab.controllers.config import BaseConfig
 from rlstab.errors import UserError, suggest
 
 if TYPE_CHECKING:
+    from gymnasium import spaces
     from gymnasium.vector import VectorEnv
 
     from rlstab.learning.learner import Learner
@@ -51,6 +52,26 @@ class MethodInfo:
     def make_learner(self, config: BaseConfig, env: VectorEnv | None = None) -> Learner:
         """Build the learner of a checked configuration, and its environment unless one is given."""
         return importlib.import_module(f"{self.package}.learner").make_learner(config, env)
+
+
+def check_actions(method: str, env_id: str, space: spaces.Space[Any]) -> None:
+    """Refuse an action space that a method cannot act in.
+
+    Raises
+    ------
+    UserError
+        The message names the methods that can.
+    """
+    from gymnasium import spaces
+
+    kinds: dict[type[Any], ActionKind] = {spaces.Box: "continuous", spaces.Discrete: "discrete"}
+    kind = kinds.get(type(space))
+    info = get(method)
+    if kind in info.actions:
+        return
+    able = [other.name for other in methods() if kind in other.actions]
+    remedy = f"train it with {' or '.join(able)}" if able else "wrap it so that its actions are a Box or Discrete"
+    raise UserError(f"{method} needs {' or '.join(info.actions)} actions, but {env_id} has {space}; {remedy}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class OffPolicyConfig(BaseConfig):
     hidden_sizes: tuple[int, ...] = field(default=(256, 256), metadata={"min": 1, "max": 65_536, "unit": "units"})
     """Width of each hidden layer of the actor and of the critics, in units."""
 
-    learning_rate: float = field(default=3e-4, metadata={"min": 0.0, "max": 1.0})
+    learning_rate: float = field(default=3e-4, metadata={"above": 0.0, "max": 1.0})
     """Step size of Adam, for all networks."""
 
     gamma: float = field(default=0.99, metadata={"min": 0.0, "max": 1.0})

@@ -20,7 +20,7 @@ class DQNConfig(OffPolicyConfig):
     hidden_sizes: tuple[int, ...] = field(default=(64, 64), metadata={"min": 1, "max": 65_536, "unit": "units"})
     """Width of each hidden layer of the Q-network, in units."""
 
-    learning_rate: float = field(default=1e-4, metadata={"min": 0.0, "max": 1.0})
+    learning_rate: float = field(default=1e-4, metadata={"above": 0.0, "max": 1.0})
     """Step size of Adam."""
 
     batch_size: int = field(default=32, metadata={"min": 1, "unit": "transitions"})
@@ -44,5 +44,5 @@ class DQNConfig(OffPolicyConfig):
     exploration_final: float = field(default=0.05, metadata={"min": 0.0, "max": 1.0})
     """Rate of random actions after that part of the training (epsilon)."""
 
-    max_grad_norm: float = field(default=10.0, metadata={"min": 0.0})
+    max_grad_norm: float = field(default=10.0, metadata={"above": 0.0})
     """Bound on the Euclidean norm of the gradient."""

@@ -17,7 +17,7 @@ class TD3Config(OffPolicyConfig):
     hidden_sizes: tuple[int, ...] = field(default=(400, 300), metadata={"min": 1, "max": 65_536, "unit": "units"})
     """Width of each hidden layer of the actor and of the critics, in units."""
 
-    learning_rate: float = field(default=1e-3, metadata={"min": 0.0, "max": 1.0})
+    learning_rate: float = field(default=1e-3, metadata={"above": 0.0, "max": 1.0})
     """Step size of Adam, for all networks."""
 
     exploration_noise: float = field(default=0.1, metadata={"min": 0.0, "unit": "half action range"})

@@ -69,7 +69,7 @@ def make_vec(
     backend: Backend = "auto",
     world_offset: int = 0,
     env_kwargs: dict[str, Any] | None = None,
-) -> VectorEnv:
+) -> VectorEnv[Any, Any, Any]:
     """Make ``num_envs`` copies of an environment that step together.
 
     Native batched physics where there is one (`native_ids`; equal to gymnasium's environment of the same name), else

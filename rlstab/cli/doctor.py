@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -106,13 +105,9 @@ def _python() -> Check:
 def _install_command(extra: str = "") -> str:
     """The pip command for this kind of installation: a checkout is installed again from where it lies."""
     suffix = f"[{extra}]" if extra else ""
-    try:
-        origin = importlib.metadata.distribution("rlstab").read_text("direct_url.json")
-    except importlib.metadata.PackageNotFoundError:
-        return f"pip install -e '{Path(__file__).resolve().parents[2]}{suffix}'"
-    described = json.loads(origin) if origin else {}
-    if described.get("dir_info", {}).get("editable"):
-        return f"pip install -e '{described['url'].removeprefix('file://')}{suffix}'"
+    root = Path(__file__).resolve().parents[2]
+    if (root / "pyproject.toml").is_file():
+        return f"pip install -e '{root}{suffix}'"
     return f"pip install 'rlstab{suffix}'"
 
 

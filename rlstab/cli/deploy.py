@@ -1,0 +1,97 @@
+"""`rlstab deploy FILE`: an exported policy in its control loop. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
+from rlstab.cli.parsing import parse
+from rlstab.runs.config import validate
+
+
+@dataclass(frozen=True)
+class DeployOptions:
+    """Check an exported policy against its contract, and let it control a backend at the task's rate."""
+
+    file: Positional[Path]
+    """What `rlstab export` wrote (.onnx)."""
+
+    backend: str | None = None
+    """mujoco (native environments) or gymnasium (any other). None: the one that fits the environment."""
+
+    env: str | None = None
+    """Environment to run in. None: that of training; one that does not fit the contract is refused."""
+
+    seed: int = field(default=0, metadata={"min": 0})
+    """Base seed: episode i starts exactly as episode i of `rlstab evaluate` with this seed."""
+
+    episodes: int = field(default=1, metadata={"min": 1})
+    """Episodes, one after the other."""
+
+    realtime: bool = True
+    """Keep the control period. Without it the loop runs as fast as it can; the returns are the same."""
+
+    duration: float | None = field(default=None, metadata={"above": 0.0, "unit": "s"})
+    """Cut each episode after this many seconds of control. None: until it ends."""
+
+    dry_run: bool = False
+    """Do every check without moving anything."""
+
+    json: bool = False
+    """Print one JSON document instead of tables."""
+
+
+def run(argv: list[str]) -> int:
+    """Run the command; returns the exit code, 130 after Ctrl-C (with the results until then)."""
+    options = parse(DeployOptions, argv, "deploy")
+    validate(options)
+    return _check(options) if options.dry_run else _deploy(options)
+
+
+def _check(options: DeployOptions) -> int:
+    from rlstab.sim2real.deploy import check
+
+    with only_results_on_stdout(options.json):
+        contract = check(options.file, options.backend, env_id=options.env)
+    training, layout = contract.training, contract.layout
+    if options.json:
+        print_json({"policy": options.file, "ok": True, "env": training.env_id, "sha256": contract.sha256})
+        return 0
+    rate = f" at {1 / layout.control_dt:.1f} Hz" if layout.control_dt else ""
+    out().print(f"{options.file} keeps its contract: {training.method} for {training.env_id}{rate}", markup=False)
+    return 0
+
+
+def _deploy(options: DeployOptions) -> int:
+    from rlstab.sim2real.deploy import deploy
+    from rlstab.sim2real.runtime import Episode
+
+    def report(index: int, episode: Episode) -> None:
+        total = "" if episode.total_reward is None else f", return {episode.total_reward:.1f}"
+        note(f"episode {index + 1}/{options.episodes}: {episode.length} steps{total}, {episode.ended}")
+
+    with only_results_on_stdout(options.json):
+        result = deploy(
+            options.file,
+            options.backend,
+            env_id=options.env,
+            seed=options.seed,
+            episodes=options.episodes,
+            duration=options.duration,
+            realtime=options.realtime,
+            on_episode=report,
+        )
+    if options.json:
+        print_json(result.to_dict())
+    else:
+        header, *rows = result.rows()
+        print_table(f"{result.policy} on {result.env_id} ({result.backend})", header, rows, numbers=(1, 2))
+        header, *rows = result.latency.rows()
+        pace = "paced" if result.realtime else "not paced"
+        print_table(f"latency, {pace}; overruns: {result.latency.overruns}", header, rows, numbers=(1, 2, 3, 4))
+        if result.mean_return is not None:
+            out().print(f"mean return {result.mean_return:.1f} over {len(result.returns)} episode(s)")
+    return 130 if result.interrupted else 0

@@ -1,0 +1,371 @@
+"""On-policy learning: PPO with Stable-Baselines3's public face and its own inner loop."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from torch import Tensor
+
+from rlstab.errors import UserError
+from rlstab.learning.flat import FlatParameters
+from rlstab.learning.on_policy_config import OnPolicyConfig
+from rlstab.learning.rollout import ReturnNormalizer, Rollout, generalised_advantages
+from rlstab.learning.surrogate import Minibatch, StepStatistics, gradient_rule
+from rlstab.policies.actor_critic import ActorCriticPolicy, NetworkConfig
+from rlstab.policies.tensors import pick_device, to_array, to_tensor
+
+# Rows evaluated at once after a rollout; bounds the memory of convolutional activations.
+_EVALUATION_CHUNK = 4096
+
+
+class OnPolicyLearner:
+    """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347).
+
+    The details are those of Stable-Baselines3 (orthogonal initialisation, advantage standardised per minibatch, value
+    of the last state added where a time limit cut an episode, gradient clip), with these differences: observations of a
+    rollout are normalised by the statistics from before it, so that the policy that acts is exactly the one whose
+    probabilities are compared; values and probabilities are computed once a rollout, not once a step; perceptrons are
+    differentiated in closed form (`rlstab.learning.surrogate`).
+
+    Parameters
+    ----------
+    env
+        Vector environment with same-step autoreset (`rlstab.envs.make_vec`).
+    config
+        Hyper-parameters.
+    total_steps
+        Planned length in environment steps, for the learning-rate schedule.
+    seed
+        Seeds weights, exploration, minibatches and environments.
+    device
+        ``"cpu"``, ``"cuda"`` or ``"auto"``.
+
+    Examples
+    --------
+    >>> from rlstab.envs import make_vec
+    >>> learner = OnPolicyLearner(make_vec("InvertedPendulum-v5", num_envs=4), OnPolicyConfig(n_steps=64))
+    >>> learner.learn(512).num_timesteps
+    512
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        config: OnPolicyConfig | None = None,
+        *,
+        total_steps: int = 1_000_000,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self.config = config or OnPolicyConfig()
+        self.env = env
+        self.num_envs = env.num_envs
+        self.total_steps = total_steps
+        self.device = pick_device(device)
+        samples = self.config.n_steps * self.num_envs
+        if self.config.batch_size > samples or samples % self.config.batch_size == 1:
+            message = (
+                f"batch_size {self.config.batch_size} does not go into {samples} samples "
+                f"({self.config.n_steps} steps of {self.num_envs} worlds): choose a divisor"
+            )
+            raise UserError(message)
+        self.policy = ActorCriticPolicy(
+            env.single_observation_space, env.single_action_space, self._network_config(), seed, self.device
+        )
+        self.network = self.policy.module
+        self._flat = FlatParameters(self.network.parameters())
+        self._optimizer = torch.optim.Adam([self._flat.vector], self.config.learning_rate, eps=1e-5, fused=True)
+        self._gradient = gradient_rule(self.network, self.config)
+        self._rollout = self._make_rollout()
+        self._return_normalizer = ReturnNormalizer(self.num_envs, self.config.gamma, self.device)
+        self._generator = torch.Generator(device=self.device).manual_seed(seed)
+
+        self.num_timesteps = 0
+        self.iterations = 0
+        self._observation: Any = env.reset(seed=seed)[0]
+        self._episode_return = np.zeros(self.num_envs)
+        self._episode_length = np.zeros(self.num_envs, np.int64)
+        # As Stable-Baselines3: training returns are reported over the last hundred episodes.
+        self._recent_returns: deque[float] = deque(maxlen=100)
+        self._recent_lengths: deque[int] = deque(maxlen=100)
+        self.logger: Any = None
+
+    def iterate(self) -> dict[str, float]:
+        """Collect one rollout and learn from it.
+
+        Returns
+        -------
+        dict
+            Scalars for the log; ``rollout/return_mean`` (undiscounted, of the last hundred episodes) is missing until
+            an episode has ended.
+        """
+        start = time.perf_counter()
+        self.collect()
+        collected = time.perf_counter()
+        metrics = self.update()
+        end = time.perf_counter()
+        steps = self.config.n_steps * self.num_envs
+        metrics |= self._episode_metrics()
+        return metrics | {
+            "time/steps_per_second": steps / (end - start),
+            "time/collect_seconds": collected - start,
+            "time/update_seconds": end - collected,
+        }
+
+    def learn(self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True) -> OnPolicyLearner:
+        """Train for ``total_timesteps`` more steps, with Stable-Baselines3's callbacks.
+
+        Parameters
+        ----------
+        total_timesteps
+            Environment steps over all worlds, rounded up to whole rollouts.
+        callback
+            A Stable-Baselines3 ``BaseCallback``, a list of them, or a function of ``(locals, globals)``.
+        reset_num_timesteps
+            Count steps from zero, which also restarts the learning-rate schedule.
+        """
+        from rlstab.learning.callbacks import attach
+
+        if reset_num_timesteps:
+            self.num_timesteps = 0
+        self.total_steps = goal = self.num_timesteps + total_timesteps
+        watcher = attach(self, callback)
+        watcher.on_training_start(locals(), globals())
+        while self.num_timesteps < goal:
+            if not self.collect(watcher):
+                break
+            for name, value in (self.update() | self._episode_metrics()).items():
+                self.logger.record(name, value)
+            self.logger.dump(self.num_timesteps)
+        watcher.on_training_end()
+        return self
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """See `rlstab.policies.base.Policy.predict`."""
+        return self.policy.predict(observation, state, episode_start, deterministic)
+
+    def get_env(self) -> Any:
+        """The environment as Stable-Baselines3's ``VecEnv``, for callbacks."""
+        from rlstab.envs.sb3 import SB3VecEnv
+
+        return SB3VecEnv(self.env)
+
+    @torch.no_grad()
+    def collect(self, watcher: Any = None) -> bool:
+        """Fill the rollout storage. Returns whether ``watcher`` lets the training go on."""
+        rollout, network, head = self._rollout, self.network, self.network.head
+        rollout.clear()
+        observation = self._observation
+        if watcher is not None:
+            watcher.on_rollout_start()
+        for step in range(self.config.n_steps):
+            features = network.features(rollout.observe(step, observation))
+            action = head.sample(network.actor(features), self._generator)
+            rollout.actions[step] = action
+            chosen = head.to_environment(action).cpu().numpy()
+            observation, reward, terminated, truncated, infos = self.env.step(chosen)
+            rollout.record(step, reward, terminated, truncated, infos)
+            self._count_episodes(reward, terminated, truncated, bool(infos))
+            self.num_timesteps += self.num_envs
+            if watcher is not None:
+                watcher.update_locals({"rewards": reward, "dones": terminated | truncated, "infos": infos})
+                if not watcher.on_step():
+                    self._observation = observation
+                    return False
+        rollout.observe(self.config.n_steps, observation)
+        self._observation = observation
+        self.iterations += 1
+        if watcher is not None:
+            watcher.on_rollout_end()
+        return True
+
+    def update(self) -> dict[str, float]:
+        """Learn from the rollout storage: advantages, then ``n_epochs`` passes of gradient steps."""
+        config, rollout = self.config, self._rollout
+        samples = self._samples()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        count = samples.returns.shape[0]
+        statistics: list[StepStatistics] = []
+        stopped = False
+        for _ in range(config.n_epochs):
+            order = torch.randperm(count, generator=self._generator, device=self.device)
+            shuffled = Minibatch(*(getattr(samples, name)[order] for name in samples.__dataclass_fields__))
+            # Only the last pass is reported: the policy has then moved furthest.
+            statistics = []
+            for start in range(0, count, config.batch_size):
+                rows = slice(start, start + config.batch_size)
+                batch = Minibatch(*(getattr(shuffled, name)[rows] for name in samples.__dataclass_fields__))
+                self._flat.gradient.zero_()
+                result = self._gradient(batch)
+                if config.target_kl is not None and result.approx_kl() > 1.5 * config.target_kl:
+                    stopped = True
+                    break
+                self._flat.clip_gradient(config.max_grad_norm)
+                self._optimizer.step()
+                statistics.append(result)
+            if stopped:
+                break
+        if self.network.normalizer is not None:
+            self.network.normalizer.update(rollout.observations[:-1])
+        return self._update_metrics(samples, statistics or [result])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue; bit for bit with native environments on a CPU."""
+        env_state = getattr(self.env, "state_dict", None)
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self._optimizer_state(),
+            "return_normalizer": self._return_normalizer.state_dict(),
+            "generator": self._generator.get_state().cpu().numpy(),
+            "num_timesteps": self.num_timesteps,
+            "iterations": self.iterations,
+            "observation": np.array(self._observation),
+            "episode_return": self._episode_return.copy(),
+            "episode_length": self._episode_length.copy(),
+            "recent_returns": list(self._recent_returns),
+            "recent_lengths": list(self._recent_lengths),
+            "env": env_state() if env_state else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Environments that can't save their state start new episodes.
+
+        Raises
+        ------
+        UserError
+            The state is that of another network or environment.
+        """
+        self.policy.load_weights(state["policy"]["weights"])
+        self._load_optimizer(state["optimizer"])
+        self._return_normalizer.load_state_dict(state["return_normalizer"])
+        self._generator.set_state(torch.from_numpy(np.array(state["generator"], np.uint8)))
+        self.num_timesteps = int(state["num_timesteps"])
+        self.iterations = int(state["iterations"])
+        self._recent_returns.extend(state["recent_returns"])
+        self._recent_lengths.extend(state["recent_lengths"])
+        if state["env"] is not None:
+            self.env.load_state_dict(state["env"])  # pyright: ignore[reportAttributeAccessIssue]
+            self._observation = np.array(state["observation"])
+            self._episode_return[...] = state["episode_return"]
+            self._episode_length[...] = state["episode_length"]
+
+    def policy_state(self) -> dict[str, Any]:
+        """Weights and description of the policy alone."""
+        return self.policy.state_dict()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+    def _network_config(self) -> NetworkConfig:
+        config = self.config
+        return NetworkConfig(
+            hidden_sizes=tuple(config.hidden_sizes),
+            activation=config.activation,
+            log_std_init=config.log_std_init,
+            normalize_observation=config.normalize_observation,
+        )
+
+    def _make_rollout(self) -> Rollout:
+        observation, action = self.env.single_observation_space, self.env.single_action_space
+        image = observation.dtype == np.uint8
+        return Rollout(
+            self.config.n_steps,
+            self.num_envs,
+            tuple(observation.shape or ()),
+            (int(np.prod(action.shape)),) if not isinstance(action, spaces.Discrete) else (),
+            torch.uint8 if image else torch.float32,
+            torch.float32 if isinstance(action, spaces.Box) else torch.int64,
+            self.device,
+        )
+
+    def _learning_rate(self) -> float:
+        if self.config.learning_rate_schedule == "constant":
+            return self.config.learning_rate
+        # Remaining share of the training at the start of this rollout, as in Stable-Baselines3.
+        done = (self.num_timesteps - self.config.n_steps * self.num_envs) / self.total_steps
+        return self.config.learning_rate * max(0.0, 1.0 - done)
+
+    @torch.no_grad()
+    def _samples(self) -> Minibatch:
+        """Flatten the rollout into samples with log-probabilities, advantages and returns."""
+        config, rollout, network = self.config, self._rollout, self.network
+        observations = rollout.observations.flatten(0, 1)
+        values, log_probs, inputs = [], [], []
+        actions = rollout.actions.flatten(0, 1)
+        for start in range(0, observations.shape[0], _EVALUATION_CHUNK):
+            chunk = observations[start : start + _EVALUATION_CHUNK]
+            features = network.features(chunk)
+            values.append(network.critic(features).squeeze(-1))
+            taken = actions[start : start + _EVALUATION_CHUNK]
+            log_probs.append(network.head(network.actor(features[: taken.shape[0]])).log_prob(taken))
+            inputs.append(features if network.trunk is None else chunk)
+        rewards, dones = rollout.rewards, rollout.dones
+        if config.normalize_reward:
+            rewards = self._return_normalizer(rewards, dones)
+        cut = rollout.truncations()
+        if cut is not None:
+            steps, worlds, final = cut
+            rewards = rewards.clone()
+            rewards[steps, worlds] += config.gamma * network.value(final)
+        value_table = torch.cat(values).view(config.n_steps + 1, self.num_envs)
+        advantages, returns = generalised_advantages(rewards, value_table, dones, config.gamma, config.gae_lambda)
+        count = actions.shape[0]
+        return Minibatch(
+            torch.cat(inputs)[:count],
+            actions,
+            torch.cat(log_probs),
+            advantages.flatten(),
+            returns.flatten(),
+            value_table[:-1].flatten(),
+        )
+
+    def _count_episodes(self, reward: Any, terminated: Any, truncated: Any, ended: bool) -> None:
+        self._episode_return += reward
+        self._episode_length += 1
+        if ended:
+            worlds = np.flatnonzero(terminated | truncated)
+            self._recent_returns.extend(self._episode_return[worlds].tolist())
+            self._recent_lengths.extend(self._episode_length[worlds].tolist())
+            self._episode_return[worlds] = 0.0
+            self._episode_length[worlds] = 0
+
+    def _episode_metrics(self) -> dict[str, float]:
+        if not self._recent_returns:
+            return {}
+        return {
+            "rollout/return_mean": float(np.mean(self._recent_returns)),
+            "rollout/length_mean": float(np.mean(self._recent_lengths)),
+        }
+
+    def _update_metrics(self, samples: Minibatch, statistics: list[StepStatistics]) -> dict[str, float]:
+        summaries = [result.summary(self.config.clip_range) for result in statistics]
+        metrics = {
+            f"train/{name}": float(torch.stack([summary[name] for summary in summaries]).mean()) for name in summaries[0]
+        }
+        explained: Tensor = 1.0 - (samples.returns - samples.values).var() / (samples.returns.var() + 1e-12)
+        metrics["train/explained_variance"] = float(explained)
+        metrics["train/learning_rate"] = self._learning_rate()
+        if self.network.head.log_std is not None:
+            metrics["train/std"] = float(self.network.head.log_std.detach().exp().mean())
+        return metrics
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        state = self._optimizer.state[self._flat.vector]
+        return {name: to_array(value) for name, value in state.items()}
+
+    def _load_optimizer(self, saved: dict[str, Any]) -> None:
+        self._optimizer.state[self._flat.vector] = {
+            name: to_tensor(value, "cpu" if name == "step" else self.device) for name, value in saved.items()
+        }

@@ -1,0 +1,229 @@
+"""The clipped surrogate objective of PPO and its gradient: by autograd for any network, in closed form for perceptrons.
+
+The closed form does the same arithmetic with a quarter of the operations. At 64 samples a gradient step is bound by the
+number of operations, not by arithmetic, so this is where most of the time of small-network PPO goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rlstab.learning.on_policy_config import OnPolicyConfig
+from rlstab.policies.actor_critic import ActorCritic
+from rlstab.policies.distributions import gaussian_log_prob
+from rlstab.policies.networks import MLP
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """Samples of one gradient step; the first axis of every array is the sample.
+
+    ``inputs`` are the network's inputs: normalised features for perceptrons, raw images for convolutions.
+    """
+
+    inputs: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    advantages: Tensor
+    returns: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class StepStatistics:
+    """Samples behind one gradient step, reduced only when somebody asks.
+
+    ``plain`` and ``clipped`` are the two branches of the surrogate, ``squared_error`` the critic's, all ``(batch,)``.
+    """
+
+    plain: Tensor
+    clipped: Tensor
+    squared_error: Tensor
+    entropy: Tensor
+    log_ratio: Tensor
+    ratio: Tensor
+
+    def approx_kl(self) -> Tensor:
+        """Divergence from the policy that collected the samples: the non-negative estimator k3 of Schulman (2020)."""
+        return (self.ratio - 1.0 - self.log_ratio).mean()
+
+    def summary(self, clip_range: float) -> dict[str, Tensor]:
+        """Means over the samples, by the name under which they are logged."""
+        return {
+            "policy_loss": -torch.minimum(self.plain, self.clipped).mean(),
+            "value_loss": self.squared_error.mean(),
+            "entropy": self.entropy,
+            "approx_kl": self.approx_kl(),
+            "clip_fraction": ((self.ratio - 1.0).abs() > clip_range).float().mean(),
+        }
+
+
+class GradientRule(Protocol):
+    """Adds the gradient of the loss to the parameters' (zeroed) ``grad``."""
+
+    def __call__(self, batch: Minibatch) -> StepStatistics:
+        """Differentiate the loss on one minibatch."""
+        ...
+
+
+def gradient_rule(network: ActorCritic, config: OnPolicyConfig) -> GradientRule:
+    """Pick the closed form where it applies, else autograd."""
+    if ClosedFormGradient.applies(network, config):
+        return ClosedFormGradient(network, config)
+    return AutogradGradient(network, config)
+
+
+def standardise(advantages: Tensor) -> Tensor:
+    """Zero mean, unit standard deviation."""
+    std, mean = torch.std_mean(advantages)
+    return (advantages - mean) / (std + 1e-8)
+
+
+class AutogradGradient:
+    """The loss of PPO as in Stable-Baselines3, differentiated by autograd."""
+
+    def __init__(self, network: ActorCritic, config: OnPolicyConfig) -> None:
+        self._network = network
+        self._config = config
+
+    def __call__(self, batch: Minibatch) -> StepStatistics:
+        """See `GradientRule`."""
+        network, config = self._network, self._config
+        features = batch.inputs if network.trunk is None else network.features(batch.inputs)
+        distribution = network.head(network.actor(features))
+        values = network.critic(features).squeeze(-1)
+        advantages = standardise(batch.advantages) if config.normalize_advantage else batch.advantages
+
+        log_ratio = distribution.log_prob(batch.actions) - batch.log_probs
+        ratio = log_ratio.exp()
+        plain = ratio * advantages
+        clipped = ratio.clamp(1.0 - config.clip_range, 1.0 + config.clip_range) * advantages
+        policy_loss = -torch.minimum(plain, clipped).mean()
+        if config.clip_range_vf is not None:
+            values = batch.values + (values - batch.values).clamp(-config.clip_range_vf, config.clip_range_vf)
+        squared_error = (batch.returns - values).square()
+        entropy = distribution.entropy().mean()
+        (policy_loss - config.ent_coef * entropy + config.vf_coef * squared_error.mean()).backward()
+        samples = (plain, clipped, squared_error, entropy, log_ratio, ratio)
+        return StepStatistics(*(sample.detach() for sample in samples))
+
+
+class ClosedFormGradient:
+    """The same loss for separate perceptrons and Gaussian or categorical actions, differentiated by hand."""
+
+    def __init__(self, network: ActorCritic, config: OnPolicyConfig) -> None:
+        self._network = network
+        self._config = config
+        self._gaussian = isinstance(network.head.space, spaces.Box)
+
+    @staticmethod
+    def applies(network: ActorCritic, config: OnPolicyConfig) -> bool:
+        """Whether the network and the loss are of the kind whose derivative is written here."""
+        return (
+            network.trunk is None
+            and config.clip_range_vf is None
+            and network.actor.activation in ("tanh", "relu")
+            and isinstance(network.head.space, spaces.Box | spaces.Discrete)
+        )
+
+    @torch.no_grad()
+    def __call__(self, batch: Minibatch) -> StepStatistics:
+        """See `GradientRule`."""
+        network, config = self._network, self._config
+        count = batch.inputs.shape[0]
+        advantages = standardise(batch.advantages) if config.normalize_advantage else batch.advantages
+
+        actor_layers = forward_layers(network.actor, batch.inputs)
+        if self._gaussian:
+            log_prob, entropy, to_outputs = self._gaussian_terms(actor_layers[-1], batch.actions)
+        else:
+            log_prob, entropy, to_outputs = self._categorical_terms(actor_layers[-1], batch.actions)
+        log_ratio = log_prob - batch.log_probs
+        ratio = log_ratio.exp()
+        plain = ratio * advantages
+        clipped = ratio.clamp(1.0 - config.clip_range, 1.0 + config.clip_range) * advantages
+        # Where the clipped branch is smaller, it is constant in the policy: no gradient.
+        log_prob_gradient = plain * (plain <= clipped)
+        log_prob_gradient *= -1.0 / count
+        backward_layers(network.actor, actor_layers, to_outputs(log_prob_gradient))
+
+        critic_layers = forward_layers(network.critic, batch.inputs)
+        error = critic_layers[-1].squeeze(-1) - batch.returns
+        backward_layers(network.critic, critic_layers, (error * (2.0 * config.vf_coef / count)).unsqueeze(-1))
+        return StepStatistics(plain, clipped, error.square(), entropy, log_ratio, ratio)
+
+    def _gaussian_terms(self, means: Tensor, actions: Tensor):  # noqa: ANN202
+        log_std = self._network.head.log_std
+        assert log_std is not None
+        inverse_std = (-log_std).exp()
+        noise = (actions - means) * inverse_std
+        log_prob = gaussian_log_prob(noise, log_std)
+        # Differential entropy of a diagonal Gaussian; its derivative in each log_std is one.
+        entropy = log_std.sum() + 1.4189385332046727 * log_std.shape[0]
+
+        def to_outputs(log_prob_gradient: Tensor) -> Tensor:
+            weight = log_prob_gradient.unsqueeze(-1)
+            assert log_std.grad is not None
+            torch.sum(weight * noise.square(), 0, out=log_std.grad)
+            log_std.grad -= log_prob_gradient.sum() + self._config.ent_coef
+            return weight * noise * inverse_std
+
+        return log_prob, entropy, to_outputs
+
+    def _categorical_terms(self, logits: Tensor, actions: Tensor):  # noqa: ANN202
+        log_probabilities = logits.log_softmax(-1)
+        index = actions.long().unsqueeze(-1)
+        probabilities = log_probabilities.exp()
+        entropies = -(probabilities * log_probabilities).sum(-1, keepdim=True)
+
+        def to_outputs(log_prob_gradient: Tensor) -> Tensor:
+            gradient = -probabilities * log_prob_gradient.unsqueeze(-1)
+            gradient.scatter_add_(-1, index, log_prob_gradient.unsqueeze(-1))
+            if self._config.ent_coef:
+                # dH/dlogit_k = -p_k (log p_k + H)
+                gradient += (self._config.ent_coef / logits.shape[0]) * probabilities * (log_probabilities + entropies)
+            return gradient
+
+        return log_probabilities.gather(-1, index).squeeze(-1), entropies.mean(), to_outputs
+
+
+def forward_layers(network: MLP, inputs: Tensor) -> list[Tensor]:
+    """Inputs, activations of every hidden layer, and output of a perceptron with tanh or relu units."""
+    squash = torch.tanh_ if network.activation == "tanh" else torch.relu_
+    layers = [inputs]
+    *hidden, last = network.linears
+    for linear in hidden:
+        layers.append(squash(torch.addmm(linear.bias, layers[-1], linear.weight.t())))
+    layers.append(torch.addmm(last.bias, layers[-1], last.weight.t()))
+    return layers
+
+
+def backward_layers(network: MLP, layers: list[Tensor], output_gradient: Tensor) -> None:
+    """Back-propagation: writes (not adds) the gradient of every weight and bias.
+
+    Parameters
+    ----------
+    network
+        The perceptron.
+    layers
+        What `forward_layers` returned.
+    output_gradient
+        Derivative of the loss in the output, ``(batch, outputs)``.
+    """
+    gradient = output_gradient
+    for index in range(len(network.linears) - 1, -1, -1):
+        linear = network.linears[index]
+        torch.mm(gradient.t(), layers[index], out=linear.weight.grad)
+        torch.sum(gradient, 0, out=linear.bias.grad)
+        if index:
+            gradient = gradient.mm(linear.weight)
+            if network.activation == "tanh":
+                gradient = torch.ops.aten.tanh_backward(gradient, layers[index])
+            else:
+                gradient = torch.ops.aten.threshold_backward(gradient, layers[index], 0.0)
+

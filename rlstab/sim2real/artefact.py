@@ -1,0 +1,183 @@
+"""The file: an ONNX model whose metadata holds the contract, and the checks that it is whole.
+
+An ``.onnx`` file is a protobuf message ``ModelProto``. Its metadata entries are the top-level fields number 14; the
+graph, its weights and the operator set are other top-level fields. Reading only this outermost level takes a few lines
+and lets the digest be defined on bytes, independent of any library's way of writing the message again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlstab.errors import UserError
+from rlstab.runs.atomic import disk_error, write_bytes
+from rlstab.sim2real.contract import Contract
+
+CONTRACT_KEY = "rlstab.contract"
+DIGEST_KEY = "rlstab.contract.sha256"
+
+_METADATA_FIELD = 14
+_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A file that was read, with its parts proved to belong together."""
+
+    path: Path
+    model: bytes
+    """The whole file, for the inference engine."""
+    contract: Contract
+
+
+def sidecar_path(path: Path) -> Path:
+    """Where the readable copy of the contract lies: ``policy.onnx`` has ``policy.contract.json``."""
+    return path.with_suffix(".contract.json")
+
+
+def network_digest(model: bytes) -> str:
+    """SHA-256, in hex, of the file's top-level fields other than metadata, in file order.
+
+    Embedding or removing a contract does not change it; any change of the graph, the weights or the operator set does.
+
+    Raises
+    ------
+    ValueError
+        ``model`` is not a protobuf message.
+    """
+    return hashlib.sha256(_split(model)[0]).hexdigest()
+
+
+def write_artefact(path: Path, network: bytes, contract: Contract) -> None:
+    """Write ``network`` with ``contract`` inside, and the contract beside it. Replaces what was there.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.onnx``.
+    network
+        A serialised ONNX model without metadata.
+    contract
+        Its ``sha256`` is that of ``network``.
+    """
+    text = contract.to_json()
+    entries = {CONTRACT_KEY: text, DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
+    model = network + b"".join(_metadata_entry(key, value) for key, value in entries.items())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(f"cannot make the folder {path.parent}", error) from error
+    write_bytes(path, model)
+    write_bytes(sidecar_path(path), text.encode())
+
+
+def read_artefact(path: Path) -> Artefact:
+    """Read a file and check that nothing in it was changed since it was exported.
+
+    Raises
+    ------
+    UserError
+        Not an ONNX file, no contract, a contract of another format, or bytes that do not match their checksum.
+    """
+    try:
+        model = path.read_bytes()
+    except OSError as error:
+        hint = "give the .onnx file that `rlstab export RUN` wrote"
+        raise UserError(f"cannot read {path}: {error.strerror}; {hint}") from error
+    try:
+        network, metadata = _split(model)
+    except ValueError as error:
+        raise UserError(f"{path} is not an ONNX file, or is damaged ({error}); export the run again") from error
+    if CONTRACT_KEY not in metadata:
+        raise UserError(
+            f"{path} has no contract, so nothing says what robot and observation it is for; use `rlstab export RUN`"
+        )
+    text = metadata[CONTRACT_KEY]
+    _check_digest(path, "contract", hashlib.sha256(text).hexdigest(), metadata.get(DIGEST_KEY, b"").decode("latin1"))
+    contract = Contract.from_json(text.decode(), str(path))
+    _check_digest(path, "network", hashlib.sha256(network).hexdigest(), contract.sha256)
+    sidecar = sidecar_path(path)
+    if sidecar.is_file() and sidecar.read_bytes() != text:
+        raise UserError(f"{sidecar} differs from the contract inside {path.name}; delete it or export the run again")
+    return Artefact(path, model, contract)
+
+
+def _check_digest(path: Path, part: str, actual: str, stated: str) -> None:
+    if actual != stated:
+        raise UserError(
+            f"{path}: the {part} was changed after export: its SHA-256 is {actual[:12]}…, the file states "
+            f"{stated[:12] or 'none'}…; export the run again"
+        )
+
+
+def _split(model: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """Separate the metadata entries of a serialised ``ModelProto`` from all the rest."""
+    rest: list[bytes] = []
+    metadata: dict[str, bytes] = {}
+    for number, start, payload, end in _fields(model):
+        if number != _METADATA_FIELD:
+            rest.append(model[start:end])
+            continue
+        entry = {part: model[payload:end][begin:stop] for part, _, begin, stop in _fields(model[payload:end])}
+        if set(entry) != {1, 2}:
+            raise ValueError("a metadata entry is not a key and a value")
+        key = entry[1].decode("latin1")
+        if key in metadata:
+            raise ValueError("a metadata key occurs twice")
+        metadata[key] = entry[2]
+    if not rest:
+        raise ValueError("it holds no model")
+    return b"".join(rest), metadata
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield ``(field number, start, start of the payload, end)`` of a message's outermost fields."""
+    position = 0
+    while position < len(message):
+        start = position
+        tag, position = _varint(message, position)
+        kind = tag & 7
+        if kind == _VARINT:
+            payload, (_, position) = position, _varint(message, position)
+        elif kind == _LENGTH_DELIMITED:
+            size, payload = _varint(message, position)
+            position = payload + size
+        elif kind in (_FIXED64, _FIXED32):
+            payload, position = position, position + (8 if kind == _FIXED64 else 4)
+        else:
+            raise ValueError(f"wire type {kind} at byte {start}")
+        if tag >> 3 == 0 or position > len(message):
+            raise ValueError(f"it breaks off or is malformed at byte {start}")
+        yield tag >> 3, start, payload, position
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < len(message) and shift < 64:
+        byte = message[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+    raise ValueError(f"a number breaks off at byte {position}")
+
+
+def _metadata_entry(key: str, value: str) -> bytes:
+    entry = _delimited(1, key.encode()) + _delimited(2, value.encode())
+    return _delimited(_METADATA_FIELD, entry)
+
+
+def _delimited(number: int, payload: bytes) -> bytes:
+    return _encoded((number << 3) | _LENGTH_DELIMITED) + _encoded(len(payload)) + payload
+
+
+def _encoded(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,1 @@
+"""Robots that the runtime can control, one file each."""

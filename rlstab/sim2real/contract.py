@@ -1,0 +1,280 @@
+"""The contract of an exported controller: everything the other side must agree with before it may run.
+
+It travels inside the ``.onnx`` file and beside it as JSON. Numbers are written in full: a gain or an action scale that
+was rounded for reading is a different controller.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from rlstab.errors import UserError
+from rlstab.runs.config import from_json, to_json
+
+FORMAT_VERSION = 1
+"""Version of the contract's own layout. A reader refuses any other."""
+
+_NUMBER_LIST = re.compile(r'\[\n[^\[\]{}"]*\]')
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A joint of the model, in model order."""
+
+    name: str
+    type: str
+    """``free``, ``ball``, ``slide`` or ``hinge``."""
+    default_pos: tuple[float, ...]
+    """Reference position, 7, 4, 1 or 1 numbers: metres, radians, quaternions in the contract's order."""
+    pos_limit: tuple[float, float] | None = None
+    """Lower and upper limit, metres or radians; none if unlimited."""
+    velocity_limit: float | None = None
+    """Metres or radians per second; none if not known."""
+
+
+@dataclass(frozen=True)
+class Actuator:
+    """What one entry of the action drives, in action order."""
+
+    name: str
+    joint: str | None
+    """The joint it acts on; none for tendons, sites and bodies."""
+    kind: str
+    """``torque``, ``position``, ``velocity`` or ``general``."""
+    ctrl_range: tuple[float, float] | None
+    """Admissible control; none if unlimited."""
+    scale: float | None = None
+    """Effort (N or N m) for one unit of control where ``kind`` is ``torque``; unit joint target per unit else."""
+    effort_limit: float | None = None
+    """Largest effort, N for a slide joint and N m for a hinge; none if unlimited or not known."""
+    kp: float | None = None
+    """Stiffness of the position servo, N/m or N m/rad; none without one."""
+    kd: float | None = None
+    """Damping of the servo, N s/m or N m s/rad; none without one."""
+
+
+@dataclass(frozen=True)
+class ObservationField:
+    """One contiguous part of the observation vector, in order."""
+
+    name: str
+    dim: int
+    unit: str = ""
+    scale: float = 1.0
+    """Factor already applied by whoever builds the observation."""
+    clip: tuple[float, float] | None = None
+    """Limits already applied by whoever builds the observation."""
+    frame: str = ""
+    """``world`` or ``base`` where it matters."""
+    history: int = 1
+    """Number of time steps, the newest first; 1 is the present only."""
+
+
+@dataclass(frozen=True)
+class ObservationLayout:
+    """The network's input."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """What the environment delivers; the network casts to its own input type."""
+    fields: tuple[ObservationField, ...]
+    low: tuple[float | None, ...] | None = None
+    """Lower bounds, flattened; none stands for unbounded, or for bounds that are not worth a list (images)."""
+    high: tuple[float | None, ...] | None = None
+    """Upper bounds, likewise."""
+    n: int | None = None
+    """Number of discrete observations; none for a vector or image."""
+    start: int = 0
+    """Smallest discrete observation."""
+
+
+@dataclass(frozen=True)
+class ActionLayout:
+    """The network's output."""
+
+    kind: str
+    """``torque``, ``position``, ``velocity``, ``general``, ``mixed``, ``continuous`` (unknown) or ``discrete``."""
+    shape: tuple[int, ...]
+    """Empty for a discrete action."""
+    dtype: str
+    scale: tuple[float, ...] | None = None
+    """Command per unit of action: N or N m for ``torque``, m or rad for ``position``; none if not known."""
+    offset: tuple[float, ...] | None = None
+    """Command at action zero; none if not known."""
+    low: tuple[float | None, ...] | None = None
+    """The graph clips the action to these; none entries are unbounded."""
+    high: tuple[float | None, ...] | None = None
+    n: int | None = None
+    """Number of discrete actions."""
+    start: int = 0
+    """Smallest discrete action."""
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """``clamp((observation - mean) / sqrt(var + eps), -clip, clip)``."""
+
+    baked: bool
+    """Whether the graph does it. If so, feed raw observations; the numbers are for reading."""
+    mean: tuple[float, ...]
+    var: tuple[float, ...]
+    eps: float
+    clip: float | None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A clock that the observation contains."""
+
+    kind: str
+    period_s: float
+    """Seconds."""
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """A state the network carries from one control period to the next, zero at the start."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where the network comes from."""
+
+    env_id: str
+    env_kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Constructor arguments of the environment."""
+    max_episode_steps: int | None = None
+    """Time limit that was set in training, control periods; none for the registered one."""
+    method: str = ""
+    run: str = ""
+    seed: int | None = None
+    steps: int | None = None
+    """Environment steps the policy was trained for."""
+    git: str = ""
+    """Commit of the software that trained it, with ``-dirty`` if it was changed."""
+    gap: str = "none"
+    """The simulator gap (disturbances) present in training."""
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+    """Package versions at export."""
+
+
+@dataclass(frozen=True)
+class TestVector:
+    """An input, flattened, and the action that the trained network gave for it."""
+
+    __test__ = False
+
+    observation: tuple[float, ...]
+    action: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a robot or simulator offers, and what the contract demands of it.
+
+    The same function derives it from the training environment when a controller is exported and from the backend when
+    it is deployed, so the two can be compared part by part (`rlstab.sim2real.layout.first_difference`).
+    """
+
+    env_id: str
+    control_dt: float | None
+    """Seconds between two actions; none if the environment does not say."""
+    physics_dt: float | None
+    """Seconds of one simulator step."""
+    decimation: int | None
+    """Simulator steps in one control period."""
+    joints: tuple[Joint, ...]
+    """Empty if the environment has no model to ask."""
+    actuators: tuple[Actuator, ...]
+    observation: ObservationLayout
+    action: ActionLayout
+    base_quaternion: str | None = None
+    """Order of quaternion components, ``wxyz``; none without a free or ball joint."""
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names in model order."""
+        return tuple(joint.name for joint in self.joints)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The whole of it."""
+
+    layout: Layout
+    policy_type: str
+    """``feedforward`` is the only type this version runs."""
+    training: Training
+    normaliser: Normaliser | None = None
+    phase: Phase | None = None
+    recurrent: tuple[RecurrentState, ...] = ()
+    safety: dict[str, float] = field(default_factory=dict[str, float])
+    """Limits for a safety layer, by name; none are enforced by this version."""
+    opset: int = 0
+    """ONNX operator set of the graph."""
+    sha256: str = ""
+    """SHA-256 of the file's bytes without its metadata entries (`rlstab.sim2real.artefact.network_digest`)."""
+    test_vectors: tuple[TestVector, ...] = ()
+    """At least three; recomputed on every load."""
+    tolerance: float = 1e-5
+    """Largest ``|difference| / max(1, |action|)`` that a test vector may show on another machine."""
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """Text that `from_json` reads back to an equal contract: floats in their shortest exact form."""
+        text = json.dumps(to_json(self), indent=1, allow_nan=False)
+        # Lists of numbers on one line. A raw line break cannot occur inside a JSON string, so only layout changes.
+        return _NUMBER_LIST.sub(lambda found: " ".join(found[0].split()), text)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Contract:
+        """Read a contract; ``source`` names it in errors.
+
+        Raises
+        ------
+        UserError
+            Not JSON, another format version, or a field missing, unknown or of the wrong type.
+        """
+        try:
+            loaded: object = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{source}: the contract is not valid JSON ({error}); export the run again") from error
+        tree = cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else {}
+        version: object = tree.get("format_version")
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{source}: contract format_version is {version!r}, this version of rlstab reads {FORMAT_VERSION}; "
+                "export the run again or install the matching rlstab"
+            )
+        try:
+            contract = from_json(cls, tree)
+        except UserError as error:
+            raise UserError(f"{source}: {error}; export the run again") from error
+        problem = _inconsistency(contract)
+        if problem:
+            raise UserError(f"{source}: the contract contradicts itself: {problem}; export the run again")
+        return contract
+
+
+def _inconsistency(contract: Contract) -> str:
+    """Name the first thing in a well-typed contract that cannot be, or the empty string."""
+    layout = contract.layout
+    observation_size, action_size = math.prod(layout.observation.shape), math.prod(layout.action.shape)
+    described = sum(part.dim * part.history for part in layout.observation.fields)
+    if described != observation_size:
+        return f"the observation fields have {described} entries in all, the observation has {observation_size}"
+    if layout.control_dt is not None and layout.control_dt <= 0:
+        return f"control_dt is {layout.control_dt}, it must be positive"
+    if len(contract.test_vectors) < 3:
+        return f"there are {len(contract.test_vectors)} test vectors, at least 3 are needed"
+    for number, vector in enumerate(contract.test_vectors):
+        if len(vector.observation) != observation_size or len(vector.action) != action_size:
+            return f"test vector {number} does not have {observation_size} inputs and {action_size} outputs"
+    return ""

@@ -1,0 +1,224 @@
+"""The control loop: read, infer, filter, send, record, once every control period."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlstab.errors import UserError
+from rlstab.sim2real.clock import Clock, Pacer, WallClock
+from rlstab.sim2real.contract import Contract
+from rlstab.sim2real.recorder import Recorder
+from rlstab.sim2real.robot import Reading, RobotIO
+from rlstab.sim2real.timing import Tick
+
+CommandFilter = Callable[[Reading, NDArray[np.generic]], NDArray[np.generic]]
+"""What stands between the policy and the robot: reading and action in, the action to send out.
+
+A safety layer limits rates, clips to joint ranges or replaces the action here, and raises to stop: the robot is then
+closed, which leaves it passive. It runs inside the control period and after the check that the action is finite.
+"""
+
+
+class Predictor(Protocol):
+    """The part of the policy protocol that the loop needs."""
+
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], Any]:
+        """Give the action for one observation."""
+        ...
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One run of the loop."""
+
+    total_reward: float | None
+    """Sum of rewards; none where the robot measures none."""
+    length: int
+    """Commands sent."""
+    ended: Literal["terminated", "truncated", "duration", "interrupted"]
+    ticks: tuple[Tick, ...]
+
+
+class Runtime:
+    """Runs a policy on a robot at the contract's rate.
+
+    Deadlines are absolute: each pass is due one period after the previous deadline, whatever the work took, so the rate
+    does not drift. The loop sleeps until shortly before a deadline and spins for the rest. A pass that is late by more
+    than a period counts as an overrun, and deadlines are counted anew from there.
+
+    Parameters
+    ----------
+    policy
+        Anything with `predict`.
+    robot
+        What is controlled.
+    contract
+        What the robot must fulfil; gives the control period.
+    command_filter
+        See `CommandFilter`. Default: commands go to the robot unchanged.
+    clock
+        Where time comes from.
+    recorder
+        Keeps every tick, if given.
+    realtime
+        ``False`` runs the same loop without waiting. For simulated robots only: the physics do not notice.
+
+    Raises
+    ------
+    UserError
+        Real time is asked for and the contract states no control period.
+    """
+
+    def __init__(
+        self,
+        policy: Predictor,
+        robot: RobotIO,
+        contract: Contract,
+        *,
+        command_filter: CommandFilter | None = None,
+        clock: Clock | None = None,
+        recorder: Recorder | None = None,
+        realtime: bool = True,
+    ) -> None:
+        if realtime and contract.layout.control_dt is None:
+            raise UserError(
+                f"the contract for {contract.layout.env_id} states no control period, so it cannot run in real time; "
+                "run it without real time"
+            )
+        self._policy = policy
+        self._robot = robot
+        self._contract = contract
+        self._filter = command_filter
+        self._clock = clock or WallClock()
+        self._recorder = recorder
+        self._period = contract.layout.control_dt if realtime else None
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End the loop after the present pass; callable from any thread and from signal handlers."""
+        self._stop.set()
+
+    def run(self, duration: float | None = None) -> Episode:
+        """Connect, control until the episode ends, and close the robot in every case.
+
+        Ctrl-C ends the loop after the present pass; a second one interrupts it where it is.
+
+        Parameters
+        ----------
+        duration
+            Stop after this many seconds of control (counted in periods, not on the clock); default: no limit.
+
+        Raises
+        ------
+        UserError
+            The robot does not fulfil the contract, or an observation or action is not finite. The robot is closed.
+        """
+        limit = None if duration is None else self._ticks_in(duration)
+        self._stop.clear()
+        try:
+            self._robot.connect(self._contract)
+            with _stop_on_interrupt(self.stop):
+                return self._loop(limit)
+        finally:
+            self._robot.close()
+
+    def _ticks_in(self, duration: float) -> int:
+        control_dt = self._contract.layout.control_dt
+        if control_dt is None or duration <= 0:
+            reason = "must be positive" if control_dt is not None else "needs a contract that states a control period"
+            raise UserError(f"duration is {duration:g} s; it {reason}")
+        return max(1, round(duration / control_dt))
+
+    def _loop(self, limit: int | None) -> Episode:
+        clock, robot = self._clock, self._robot
+        pacer = None if self._period is None else Pacer(clock, self._period)
+        ticks: list[Tick] = []
+        rewards: list[float] = []
+        state: Any = None
+        if self._recorder is not None:
+            self._recorder.begin()
+        while True:
+            overrun = pacer.wait() if pacer is not None else False
+            t_start = clock.now()
+            reading = robot.read()
+            if reading.reward is not None:
+                rewards.append(reading.reward)
+            if reading.ended is not None:
+                return _episode(rewards, ticks, reading.ended)
+            if len(ticks) == limit:
+                return _episode(rewards, ticks, "duration")
+            if self._stop.is_set():
+                return _episode(rewards, ticks, "interrupted")
+            self._require_finite(reading.observation, "observation", len(ticks))
+            t_observed = clock.now()
+            action, state = self._policy.predict(
+                reading.observation, state=state, episode_start=np.array([not ticks]), deterministic=True
+            )
+            t_infer = clock.now()
+            self._require_finite(action, "action", len(ticks))
+            if self._filter is not None:
+                action = self._filter(reading, action)
+            robot.write(action)
+            tick = Tick(t_start, reading.time, t_observed, t_infer, clock.now(), overrun)
+            ticks.append(tick)
+            if self._recorder is not None:
+                self._recorder.record(reading, action, tick)
+
+    def _require_finite(self, values: NDArray[Any], what: str, tick: int) -> None:
+        finite = np.isfinite(values)
+        if finite.all():
+            return
+        index = int(np.flatnonzero(~finite)[0])
+        layout = self._contract.layout
+        names = (
+            _entry_names(self._contract) if what == "observation" else [actuator.name for actuator in layout.actuators]
+        )
+        name = f" ({names[index]})" if index < len(names) else ""
+        raise UserError(
+            f"{what} entry {index}{name} is {values.ravel()[index]} at step {tick}: stopped before sending a command; "
+            f"check the {'sensors or the simulator' if what == 'observation' else 'policy'}"
+        )
+
+
+def _episode(
+    rewards: list[float], ticks: list[Tick], ended: Literal["terminated", "truncated", "duration", "interrupted"]
+) -> Episode:
+    return Episode(sum(rewards) if rewards else None, len(ticks), ended, tuple(ticks))
+
+
+def _entry_names(contract: Contract) -> list[str]:
+    return [part.name for part in contract.layout.observation.fields for _ in range(part.dim * part.history)]
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt(stop: Callable[[], None]) -> Generator[None]:
+    """Let the first SIGINT call ``stop`` and the second act as before. Only the main thread can do this."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGINT) or signal.SIG_DFL  # None: set by something other than Python.
+
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        stop()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,280 @@
+"""What every benchmark returns: all repetitions, where they were taken, and the ratio to peers of the same run."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rlstab.analysis.result import Result, Scalar
+from rlstab.errors import UserError
+from rlstab.runs.provenance import git_state, machine, package_versions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One implementation in one case: a sample a repetition, or the reason why there is none."""
+
+    case: tuple[str, ...]
+    implementation: str
+    samples: tuple[float, ...] = ()
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """Middle sample, in the result's unit."""
+        return statistics.median(self.samples)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Where and when a benchmark ran."""
+
+    machine: dict[str, Any]
+    threads: int
+    load: float
+    """One-minute load average before it began: above the number of cores, others were using the machine."""
+    versions: dict[str, dict[str, str]]
+    """Implementation to packages to versions."""
+    git: dict[str, Any]
+    date: str
+
+    @classmethod
+    def now(cls, threads: int, versions: dict[str, dict[str, str]] | None = None) -> Conditions:
+        """Describe this moment; ``versions`` defaults to those of this interpreter."""
+        return cls(
+            machine=machine(),
+            threads=threads,
+            load=round(os.getloadavg()[0], 2),
+            versions=versions or {"rlstab": package_versions()},
+            git=git_state(),
+            date=datetime.date.today().isoformat(),
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BenchmarkResult(Result):
+    """Measurements of several implementations in several cases, taken in one run with interleaved repetitions."""
+
+    kind: ClassVar[str] = "benchmark"
+
+    name: str
+    title: str
+    about: str
+    """What is measured and how, in Markdown."""
+    command: str
+    unit: str
+    higher_is_better: bool
+    reference: str
+    """The implementation that the others are compared with."""
+    labels: tuple[str, ...]
+    """What the entries of `Measurement.case` are; tables are grouped by the last if there are several."""
+    measurements: tuple[Measurement, ...]
+    conditions: Conditions
+    settings: dict[str, Any] = field(default_factory=dict)
+    not_peers: tuple[str, ...] = ()
+    """Implementations that do less than the reference: shown, but left out of the verdict."""
+
+    def implementations(self) -> list[str]:
+        """Names in the order of measurement."""
+        return list(dict.fromkeys(measurement.implementation for measurement in self.measurements))
+
+    def cases(self) -> list[tuple[str, ...]]:
+        """Cases in the order of measurement."""
+        return list(dict.fromkeys(measurement.case for measurement in self.measurements))
+
+    def find(self, case: tuple[str, ...], implementation: str) -> Measurement | None:
+        """Look up a measurement that has samples."""
+        for measurement in self.measurements:
+            if measurement.case == case and measurement.implementation == implementation and measurement.samples:
+                return measurement
+        return None
+
+    def advantage(self, case: tuple[str, ...], implementation: str) -> float | None:
+        """How many times better the reference is: the median over repetitions of the ratio within a repetition.
+
+        Repetitions of one case follow each other closely, so that a slow moment of the machine hits both sides.
+        ``None`` where either side was not measured.
+        """
+        ours, other = self.find(case, self.reference), self.find(case, implementation)
+        if ours is None or other is None:
+            return None
+        pairs = zip(ours.samples, other.samples, strict=True)
+        return statistics.median(mine / peer if self.higher_is_better else peer / mine for mine, peer in pairs)
+
+    def peers(self) -> list[str]:
+        """Implementations that do the same work as the reference."""
+        return [name for name in self.implementations() if name != self.reference and name not in self.not_peers]
+
+    def summary(self) -> dict[str, Scalar]:
+        """Count the cases in which the reference is ahead of every peer, and name the closest one."""
+        compared = [
+            (ratio, case, peer)
+            for case in self.cases()
+            for peer in self.peers()
+            if (ratio := self.advantage(case, peer)) is not None
+        ]
+        facts: dict[str, Scalar] = {"benchmark": self.name, "cases": len(self.cases())}
+        if compared:
+            behind = {case for ratio, case, _ in compared if ratio < 1}
+            ratio, case, peer = min(compared)
+            facts["fastest in"] = len({case for _, case, _ in compared} - behind)
+            facts["smallest ratio"] = ratio
+            facts["smallest ratio at"] = f"{' '.join(case)} against {peer}"
+        return facts
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the ratio to each implementation in each case, on a logarithmic axis."""
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            ax = plt.figure(figsize=(10, 5)).gca()
+        names = [" ".join(case) for case in self.cases()]
+        for peer in self.implementations():
+            ratios = [self.advantage(case, peer) for case in self.cases()]
+            if peer != self.reference and any(ratio is not None for ratio in ratios):
+                ax.plot(names, [float("nan") if ratio is None else ratio for ratio in ratios], "o", label=peer)
+        ax.axhline(1.0, color="black", linewidth=0.8)
+        ax.set_yscale("log")
+        ax.set_ylabel(f"{self.reference} is better by a factor of")
+        ax.tick_params(axis="x", rotation=90)
+        ax.legend()
+        return ax
+
+    def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """Lay the numbers out as ``(title, columns, rows of text)``, for a terminal or a page."""
+        grouped = len(self.labels) > 1
+        groups = list(dict.fromkeys(case[-1] for case in self.cases())) if grouped else [""]
+        implementations = self.implementations()
+        others = [name for name in implementations if name != self.reference]
+        result: list[tuple[str, list[str], list[list[str]]]] = []
+        for group in groups:
+            cases = [case for case in self.cases() if not grouped or case[-1] == group]
+            heads = list(self.labels[:-1] if grouped else self.labels)
+            shown = [list(case[:-1] if grouped else case) for case in cases]
+            title = f"{group} {self.labels[-1]}, " if grouped else ""
+            numbers = [
+                [*label, *(_cell(self.find(case, name)) for name in implementations)]
+                for label, case in zip(shown, cases, strict=True)
+            ]
+            result.append((f"{title}{self.unit}: median (lowest to highest)", [*heads, *implementations], numbers))
+            if others:
+                ratios = [
+                    [*label, *(_ratio(self.advantage(case, name)) for name in others)]
+                    for label, case in zip(shown, cases, strict=True)
+                ]
+                result.append((f"{title}{self.reference} is better by a factor of", [*heads, *others], ratios))
+        return result
+
+    def missing(self) -> list[str]:
+        """Say which implementations were not measured where, and why; one line a reason."""
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for measurement in self.measurements:
+            if not measurement.samples:
+                key = (measurement.implementation, measurement.note)
+                reasons.setdefault(key, []).append(" ".join(measurement.case))
+        everywhere = len(self.cases())
+        return [
+            f"{name}: {note} ({'everywhere' if len(cases) == everywhere else ', '.join(cases)})"
+            for (name, note), cases in reasons.items()
+        ]
+
+    def to_markdown(self) -> str:
+        """Write the page for the documentation."""
+        where = self.conditions
+        lines = [f"# {self.title}", "", self.about.strip(), "", f"Made by `{self.command}`.", ""]
+        facts = self.summary()
+        if "fastest in" in facts:
+            least = f"{_ratio(float(str(facts['smallest ratio'])))} ({facts['smallest ratio at']})"
+            verdict = f"{self.reference} is fastest in {facts['fastest in']} of {facts['cases']} cases."
+            lines += [f"**{verdict}** The smallest ratio to a peer is {least}.", ""]
+        for title, columns, rows in self.tables():
+            lines += [f"## {title[0].upper()}{title[1:]}", "", *_markdown_table(columns, rows), ""]
+        if self.missing():
+            lines += ["## Not measured", "", *(f"* {reason}" for reason in self.missing()), ""]
+        lines += ["## Conditions", ""]
+        facts_of_run = {
+            "date": where.date,
+            "processor": f"{where.machine.get('processor')}, {where.machine.get('cores')} cores usable",
+            "system": where.machine.get("system"),
+            "threads": where.threads,
+            "load average before": where.load,
+            "commit": f"{where.git.get('commit', 'unknown')[:12]}{' with changes' if where.git.get('dirty') else ''}",
+            **self.settings,
+        }
+        lines += _markdown_table(["what", "value"], [[str(key), str(value)] for key, value in facts_of_run.items()])
+        lines += ["", *_markdown_table(["implementation", "versions"], _version_rows(where.versions)), ""]
+        return "\n".join(lines)
+
+
+def usable_cores() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def write_docs(result: BenchmarkResult, folder: Path | None = None) -> Path:
+    """Write ``NAME.json`` and ``NAME.md`` and list the page in ``index.md``.
+
+    Parameters
+    ----------
+    result
+        What was measured.
+    folder
+        Default: ``docs/results`` of the checkout this package runs from.
+
+    Raises
+    ------
+    UserError
+        The package does not run from a checkout.
+    """
+    if folder is None:
+        folder = Path(__file__).resolve().parents[2] / "docs" / "results"
+        if not folder.is_dir():
+            raise UserError(f"there is no {folder}: results pages are written from a checkout installed with pip -e")
+    result.save(folder / f"{result.name}.json")
+    page = folder / f"{result.name}.md"
+    page.write_text(result.to_markdown(), encoding="utf-8")
+    index, entry = folder / "index.md", f"* [{result.title}]({page.name})"
+    text = index.read_text(encoding="utf-8") if index.exists() else "# Measurements\n\n"
+    if entry not in text.splitlines():
+        index.write_text(
+            f"{text.rstrip()}\n{'' if text.rstrip().splitlines()[-1].startswith('*') else chr(10)}{entry}\n"
+        )
+    return page
+
+
+def _cell(measurement: Measurement | None) -> str:
+    if measurement is None:
+        return "-"
+    low, high = _number(min(measurement.samples)), _number(max(measurement.samples))
+    return f"{_number(measurement.median)} ({low} to {high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def _version_rows(versions: dict[str, dict[str, str]]) -> list[list[str]]:
+    rows: dict[str, list[str]] = {}
+    for name, packages in versions.items():
+        rows.setdefault(", ".join(f"{package} {version}" for package, version in packages.items()), []).append(name)
+    return [[", ".join(names), text] for text, names in rows.items()]

@@ -1,0 +1,55 @@
+"""The benchmarks that `rlstab bench NAME` knows. Imports none of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlstab.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from rlstab.bench.common import BenchmarkResult
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark: its module has ``Options`` (a dataclass of flags) and ``measure(options, on_progress)``."""
+
+    name: str
+    module: str
+    summary: str
+
+    def options(self) -> type[Any]:
+        """Look up the dataclass whose fields are the benchmark's flags."""
+        return importlib.import_module(self.module).Options
+
+    def measure(self, options: Any, on_progress: Callable[[str], None]) -> BenchmarkResult:
+        """Run it. ``on_progress`` is called with a line of text now and then."""
+        return importlib.import_module(self.module).measure(options, on_progress)
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark(
+            "envs", "rlstab.bench.envs", "environment steps a second, against gymnasium, SB3, EnvPool and mjbatch"
+        ),
+        Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
+    )
+}
+
+
+def get(name: str) -> Benchmark:
+    """Find a benchmark.
+
+    Raises
+    ------
+    UserError
+        There is none of this name; the message has the nearest ones.
+    """
+    if name not in BENCHMARKS:
+        hint = suggest(name, BENCHMARKS) or f"; there are {', '.join(BENCHMARKS)}"
+        raise UserError(f"no benchmark '{name}'{hint}")
+    return BENCHMARKS[name]

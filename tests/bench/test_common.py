@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlstab.bench.common import BenchmarkResult, Conditions, Measurement, write_docs
+
+
+def result(
+    *measurements: Measurement, higher_is_better: bool = True, not_peers: tuple[str, ...] = ()
+) -> BenchmarkResult:
+    return BenchmarkResult(
+        name="race",
+        title="A race",
+        about="Who is faster.",
+        command="rlstab bench race",
+        unit="laps/s",
+        higher_is_better=higher_is_better,
+        reference="ours",
+        labels=("track", "cars"),
+        measurements=measurements,
+        conditions=Conditions(
+            {"processor": "abacus", "cores": 2}, 2, 0.5, {"ours": {"python": "3.11"}}, {}, "2026-01-01"
+        ),
+        not_peers=not_peers,
+    )
+
+
+def test_advantage_compares_within_a_repetition() -> None:
+    # The machine was ten times slower in the second repetition: the ratio within each repetition is 2 all the same.
+    race = result(
+        Measurement(("oval", "8"), "ours", (200.0, 20.0, 220.0)),
+        Measurement(("oval", "8"), "peer", (100.0, 10.0, 110.0)),
+    )
+    assert race.advantage(("oval", "8"), "peer") == pytest.approx(2.0)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 1e6), st.floats(0.1, 1e6)), min_size=1, max_size=7))
+def test_faster_and_slower_are_mirror_images(samples: list[tuple[float, float]]) -> None:
+    case = ("oval", "8")
+    first, second = zip(*samples, strict=True)
+    ours, peer = Measurement(case, "ours", first), Measurement(case, "peer", second)
+    rate = result(ours, peer).advantage(case, "peer")
+    duration = result(ours, peer, higher_is_better=False).advantage(case, "peer")
+    assert rate is not None
+    assert duration is not None
+    if len(samples) % 2:  # the median of an even number of ratios is a mean, which does not commute with 1/x
+        assert rate == pytest.approx(1 / duration)
+
+
+def test_summary_counts_only_peers_that_do_the_same_work() -> None:
+    race = result(
+        Measurement(("oval", "8"), "ours", (100.0,)),
+        Measurement(("oval", "8"), "peer", (50.0,)),
+        Measurement(("oval", "8"), "engine alone", (400.0,)),
+        Measurement(("sand", "8"), "ours", (10.0,)),
+        Measurement(("sand", "8"), "peer", (20.0,)),
+        not_peers=("engine alone",),
+    )
+    summary = race.summary()
+    assert summary["fastest in"] == 1
+    assert summary["smallest ratio"] == pytest.approx(0.5)
+    assert summary["smallest ratio at"] == "sand 8 against peer"
+
+
+def test_what_was_not_measured_is_said_and_has_no_ratio() -> None:
+    race = result(
+        Measurement(("oval", "8"), "ours", (100.0,)),
+        Measurement(("sand", "8"), "ours", (100.0,)),
+        Measurement(("oval", "8"), "absent", note="not installed"),
+        Measurement(("sand", "8"), "absent", note="not installed"),
+        Measurement(("oval", "8"), "crashing", (90.0,)),
+        Measurement(("sand", "8"), "crashing", note="it died"),
+    )
+    assert race.missing() == ["absent: not installed (everywhere)", "crashing: it died (sand 8)"]
+    assert race.advantage(("oval", "8"), "absent") is None
+    page = race.to_markdown()
+    assert "absent: not installed (everywhere)" in page
+    assert "| oval | 100 (100 to 100) | - | 90 (90 to 90) |" in page
+
+
+def test_tables_are_grouped_by_the_last_label() -> None:
+    race = result(Measurement(("oval", "8"), "ours", (1.0,)), Measurement(("oval", "64"), "ours", (2.5,)))
+    assert [title for title, _, _ in race.tables()] == [
+        "8 cars, laps/s: median (lowest to highest)",
+        "64 cars, laps/s: median (lowest to highest)",
+    ]
+
+
+def test_a_result_survives_saving(tmp_path: Path) -> None:
+    race = result(Measurement(("oval", "8"), "ours", (1.0, 2.0)), Measurement(("oval", "8"), "peer", note="absent"))
+    race.save(tmp_path / "race")
+    assert BenchmarkResult.load(tmp_path / "race").to_dict() == race.to_dict()
+
+
+def test_pages_are_listed_once(tmp_path: Path) -> None:
+    (tmp_path / "index.md").write_text("# Measurements\n\nText.\n")
+    race = result(Measurement(("oval", "8"), "ours", (1.0,)))
+    page = write_docs(race, tmp_path)
+    write_docs(race, tmp_path)
+    assert page.read_text() == race.to_markdown()
+    assert (tmp_path / "index.md").read_text() == "# Measurements\n\nText.\n\n* [A race](race.md)\n"
+    assert BenchmarkResult.load(tmp_path / "race.json").name == "race"

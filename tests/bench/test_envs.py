@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlstab.bench.env_worker import EPISODE_STEPS
+from rlstab.bench.envs import Options, Worker, WorkerError, measure
+from rlstab.envs.registry import native_ids
+from rlstab.errors import UserError
+
+
+def test_every_implementation_that_can_run_is_timed_and_the_others_are_explained(tmp_path: Path) -> None:
+    options = Options(
+        tasks=("InvertedPendulum-v5",),
+        worlds=(3,),
+        implementations=("rlstab", "gymnasium Async", "EnvPool", "mujoco.rollout (physics)", "rlstab (physics)"),
+        repetitions=2,
+        seconds=0.01,
+        threads=1,
+        peer_python=tmp_path / "python",
+        max_processes=2,
+    )
+    lines: list[str] = []
+    result = measure(options, lines.append)
+    case = ("InvertedPendulum-v5", "3")
+    for name in ("rlstab", "mujoco.rollout (physics)", "rlstab (physics)"):
+        measurement = result.find(case, name)
+        assert measurement is not None, result.missing()
+        assert len(measurement.samples) == 2
+        assert min(measurement.samples) > 0
+    missing = "\n".join(result.missing())
+    assert "gymnasium Async: would start more than 2 processes" in missing
+    assert "EnvPool" in missing
+    assert "cannot be started" in missing
+    assert str(tmp_path) not in result.command
+    assert len(lines) == 1
+
+
+def test_a_failure_of_one_implementation_is_an_answer() -> None:
+    worker = Worker.start("gymnasium Sync")
+    try:
+        with pytest.raises(WorkerError, match="NoSuchTask"):
+            worker.ask(do="build", task="NoSuchTask-v0", worlds=1, threads=1, warm_up_s=0.0)
+        with pytest.raises(WorkerError, match="no case is built"):
+            worker.ask(do="run", seconds=0.01)
+        worker.ask(do="build", task="InvertedPendulum-v5", worlds=2, threads=1, warm_up_s=0.0)
+        run = worker.ask(do="run", seconds=0.0)
+        assert run["steps"] == 2
+    finally:
+        worker.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(tasks=("Hoper-v5",)), "did you mean 'Hopper-v5'"),
+        (Options(tasks=()), "at least one task"),
+        (Options(implementations=("EnvPol",)), "did you mean 'EnvPool'"),
+        (Options(repetitions=0), "greater than 0"),
+        (Options(worlds=(8, 0)), "greater than 0"),
+        (Options(seconds=0.0), "greater than 0"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_starts(options: Options, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        measure(options)
+
+
+def test_all_native_environments_are_measured() -> None:
+    assert set(native_ids()) == set(EPISODE_STEPS)

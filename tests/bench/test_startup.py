@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from rlstab.bench import startup
+from rlstab.errors import UserError
+
+
+def test_time_and_memory_of_each_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        startup, "_COMMANDS", {"nothing": ["-c", "pass"], "sleep": ["-c", "import time; time.sleep(0.2)"]}
+    )
+    result = startup.measure(startup.Options(repetitions=1), lambda _: None)
+    nothing, asleep = (measurement.median for measurement in result.measurements)
+    assert nothing > 0
+    assert asleep >= 0.2
+    assert result.settings["peak memory of nothing, MB"] > 1
+
+
+def test_a_failing_command_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "_COMMANDS", {"broken": ["-c", "raise SystemExit('out of order')"]})
+    with pytest.raises(UserError, match="`broken` fails: out of order"):
+        startup.measure(startup.Options(repetitions=1), lambda _: None)
+
+
+def test_repetitions_must_be_positive() -> None:
+    with pytest.raises(UserError, match="at least 1"):
+        startup.measure(startup.Options(repetitions=0))

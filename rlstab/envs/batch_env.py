@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rlstab.envs.disturbance import Disturbance
+from rlstab.envs.disturbance import Disturbance, attach_all
 from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
 from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import Task
@@ -88,7 +88,7 @@ class BatchEnv(VectorEnv):
         self.total_steps = 0
         self._all_worlds = np.arange(num_envs)
         self._before = task.measure(self.physics)
-        self.disturbances = tuple(disturbance.attach(self) for disturbance in disturbances)
+        self.disturbances = attach_all(disturbances, self)
 
     @property
     def model(self) -> Any:

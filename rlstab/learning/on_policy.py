@@ -13,12 +13,12 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from rlstab.errors import UserError
-from rlstab.learning.flat import FlatParameters
+from rlstab.learning.flat import FlatAdam, FlatParameters
 from rlstab.learning.on_policy_config import OnPolicyConfig
 from rlstab.learning.rollout import ReturnNormalizer, Rollout, generalised_advantages
 from rlstab.learning.surrogate import Minibatch, StepStatistics, gradient_rule
 from rlstab.policies.actor_critic import ActorCriticPolicy, NetworkConfig
-from rlstab.policies.tensors import pick_device, to_array, to_tensor
+from rlstab.policies.tensors import pick_device
 
 # Rows evaluated at once after a rollout; bounds the memory of convolutional activations.
 _EVALUATION_CHUNK = 4096
@@ -80,7 +80,7 @@ class OnPolicyLearner:
         )
         self.network = self.policy.module
         self._flat = FlatParameters(self.network.parameters())
-        self._optimizer = torch.optim.Adam([self._flat.vector], self.config.learning_rate, eps=1e-5, fused=True)
+        self._optimizer = FlatAdam(self._flat)
         self._gradient = gradient_rule(self.network, self.config)
         self._rollout = self._make_rollout()
         self._return_normalizer = ReturnNormalizer(self.num_envs, self.config.gamma, self.device)
@@ -164,11 +164,12 @@ class OnPolicyLearner:
         rollout, network, head = self._rollout, self.network, self.network.head
         rollout.clear()
         observation = self._observation
+        sample = head.sampler(self.config.n_steps, self.num_envs, self._generator)
         if watcher is not None:
             watcher.on_rollout_start()
         for step in range(self.config.n_steps):
             features = network.features(rollout.observe(step, observation))
-            action = head.sample(network.actor(features), self._generator)
+            action = sample(step, network.actor(features))
             rollout.actions[step] = action
             chosen = head.to_environment(action).cpu().numpy()
             observation, reward, terminated, truncated, infos = self.env.step(chosen)
@@ -191,26 +192,22 @@ class OnPolicyLearner:
         """Learn from the rollout storage: advantages, then ``n_epochs`` passes of gradient steps."""
         config, rollout = self.config, self._rollout
         samples = self._samples()
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+        learning_rate = self._learning_rate()
         count = samples.returns.shape[0]
         statistics: list[StepStatistics] = []
         stopped = False
         for _ in range(config.n_epochs):
             order = torch.randperm(count, generator=self._generator, device=self.device)
-            shuffled = Minibatch(*(getattr(samples, name)[order] for name in samples.__dataclass_fields__))
             # Only the last pass is reported: the policy has then moved furthest.
             statistics = []
-            for start in range(0, count, config.batch_size):
-                rows = slice(start, start + config.batch_size)
-                batch = Minibatch(*(getattr(shuffled, name)[rows] for name in samples.__dataclass_fields__))
+            for batch in samples.minibatches(order, config.batch_size):
                 self._flat.gradient.zero_()
                 result = self._gradient(batch)
                 if config.target_kl is not None and result.approx_kl() > 1.5 * config.target_kl:
                     stopped = True
                     break
                 self._flat.clip_gradient(config.max_grad_norm)
-                self._optimizer.step()
+                self._optimizer.step(learning_rate)
                 statistics.append(result)
             if stopped:
                 break
@@ -223,7 +220,7 @@ class OnPolicyLearner:
         env_state = getattr(self.env, "state_dict", None)
         return {
             "policy": self.policy.state_dict(),
-            "optimizer": self._optimizer_state(),
+            "optimizer": self._optimizer.state_dict(),
             "return_normalizer": self._return_normalizer.state_dict(),
             "generator": self._generator.get_state().cpu().numpy(),
             "num_timesteps": self.num_timesteps,
@@ -247,7 +244,7 @@ class OnPolicyLearner:
             The state is that of another network or environment.
         """
         self.policy.load_weights(state["policy"]["weights"])
-        self._load_optimizer(state["optimizer"])
+        self._optimizer.load_state_dict(state["optimizer"])
         self._return_normalizer.load_state_dict(state["return_normalizer"])
         self._generator.set_state(torch.from_numpy(np.array(state["generator"], np.uint8)))
         self.num_timesteps = int(state["num_timesteps"])
@@ -360,12 +357,3 @@ class OnPolicyLearner:
         if self.network.head.log_std is not None:
             metrics["train/std"] = float(self.network.head.log_std.detach().exp().mean())
         return metrics
-
-    def _optimizer_state(self) -> dict[str, Any]:
-        state = self._optimizer.state[self._flat.vector]
-        return {name: to_array(value) for name, value in state.items()}
-
-    def _load_optimizer(self, saved: dict[str, Any]) -> None:
-        self._optimizer.state[self._flat.vector] = {
-            name: to_tensor(value, "cpu" if name == "step" else self.device) for name, value in saved.items()
-        }

@@ -6,6 +6,7 @@ number of operations, not by arithmetic, so this is where most of the time of sm
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +33,12 @@ class Minibatch:
     advantages: Tensor
     returns: Tensor
     values: Tensor
+
+    def minibatches(self, order: Tensor, size: int) -> Iterator[Minibatch]:
+        """Cut the samples, taken in ``order``, into pieces of ``size``; the last may be shorter."""
+        arrays = (self.inputs, self.actions, self.log_probs, self.advantages, self.returns, self.values)
+        for pieces in zip(*(array[order].split(size) for array in arrays), strict=True):
+            yield Minibatch(*pieces)
 
 
 @dataclass(frozen=True)
@@ -117,9 +124,10 @@ class ClosedFormGradient:
     """The same loss for separate perceptrons and Gaussian or categorical actions, differentiated by hand."""
 
     def __init__(self, network: ActorCritic, config: OnPolicyConfig) -> None:
-        self._network = network
         self._config = config
-        self._gaussian = isinstance(network.head.space, spaces.Box)
+        self._actor = Perceptron(network.actor)
+        self._critic = Perceptron(network.critic)
+        self._log_std = network.head.log_std
 
     @staticmethod
     def applies(network: ActorCritic, config: OnPolicyConfig) -> bool:
@@ -127,19 +135,19 @@ class ClosedFormGradient:
         return (
             network.trunk is None
             and config.clip_range_vf is None
-            and network.actor.activation in ("tanh", "relu")
+            and Perceptron.represents(network.actor)
             and isinstance(network.head.space, spaces.Box | spaces.Discrete)
         )
 
     @torch.no_grad()
     def __call__(self, batch: Minibatch) -> StepStatistics:
         """See `GradientRule`."""
-        network, config = self._network, self._config
+        config = self._config
         count = batch.inputs.shape[0]
         advantages = standardise(batch.advantages) if config.normalize_advantage else batch.advantages
 
-        actor_layers = forward_layers(network.actor, batch.inputs)
-        if self._gaussian:
+        actor_layers = self._actor.forward(batch.inputs)
+        if self._log_std is not None:
             log_prob, entropy, to_outputs = self._gaussian_terms(actor_layers[-1], batch.actions)
         else:
             log_prob, entropy, to_outputs = self._categorical_terms(actor_layers[-1], batch.actions)
@@ -150,15 +158,15 @@ class ClosedFormGradient:
         # Where the clipped branch is smaller, it is constant in the policy: no gradient.
         log_prob_gradient = plain * (plain <= clipped)
         log_prob_gradient *= -1.0 / count
-        backward_layers(network.actor, actor_layers, to_outputs(log_prob_gradient))
+        self._actor.backward(actor_layers, to_outputs(log_prob_gradient))
 
-        critic_layers = forward_layers(network.critic, batch.inputs)
+        critic_layers = self._critic.forward(batch.inputs)
         error = critic_layers[-1].squeeze(-1) - batch.returns
-        backward_layers(network.critic, critic_layers, (error * (2.0 * config.vf_coef / count)).unsqueeze(-1))
+        self._critic.backward(critic_layers, (error * (2.0 * config.vf_coef / count)).unsqueeze(-1))
         return StepStatistics(plain, clipped, error.square(), entropy, log_ratio, ratio)
 
     def _gaussian_terms(self, means: Tensor, actions: Tensor):  # noqa: ANN202
-        log_std = self._network.head.log_std
+        log_std = self._log_std
         assert log_std is not None
         inverse_std = (-log_std).exp()
         noise = (actions - means) * inverse_std
@@ -192,38 +200,55 @@ class ClosedFormGradient:
         return log_probabilities.gather(-1, index).squeeze(-1), entropies.mean(), to_outputs
 
 
-def forward_layers(network: MLP, inputs: Tensor) -> list[Tensor]:
-    """Inputs, activations of every hidden layer, and output of a perceptron with tanh or relu units."""
-    squash = torch.tanh_ if network.activation == "tanh" else torch.relu_
-    layers = [inputs]
-    *hidden, last = network.linears
-    for linear in hidden:
-        layers.append(squash(torch.addmm(linear.bias, layers[-1], linear.weight.t())))
-    layers.append(torch.addmm(last.bias, layers[-1], last.weight.t()))
-    return layers
+class Perceptron:
+    """Forward and backward pass of an `MLP` with tanh or relu units, as plain matrix products.
 
-
-def backward_layers(network: MLP, layers: list[Tensor], output_gradient: Tensor) -> None:
-    """Back-propagation: writes (not adds) the gradient of every weight and bias.
-
-    Parameters
-    ----------
-    network
-        The perceptron.
-    layers
-        What `forward_layers` returned.
-    output_gradient
-        Derivative of the loss in the output, ``(batch, outputs)``.
+    Holds the network's own parameters and their ``grad``, looked up once: both must stay the same tensors, as those of
+    `rlstab.learning.flat.FlatParameters` do.
     """
-    gradient = output_gradient
-    for index in range(len(network.linears) - 1, -1, -1):
-        linear = network.linears[index]
-        torch.mm(gradient.t(), layers[index], out=linear.weight.grad)
-        torch.sum(gradient, 0, out=linear.bias.grad)
-        if index:
-            gradient = gradient.mm(linear.weight)
-            if network.activation == "tanh":
-                gradient = torch.ops.aten.tanh_backward(gradient, layers[index])
-            else:
-                gradient = torch.ops.aten.threshold_backward(gradient, layers[index], 0.0)
 
+    def __init__(self, network: MLP) -> None:
+        linears = list(network.linears)
+        self._weights = [linear.weight.detach() for linear in linears]
+        self._transposed = [weight.t() for weight in self._weights]
+        self._biases = [linear.bias.detach() for linear in linears]
+        self._gradients = [(linear.weight.grad, linear.bias.grad) for linear in linears]
+        self._tanh = network.activation == "tanh"
+
+    @staticmethod
+    def represents(network: MLP) -> bool:
+        """Whether the activation is one whose derivative is written here."""
+        return network.activation in ("tanh", "relu")
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        """Inputs ``(batch, inputs)``, activations of every hidden layer, and output."""
+        layers = [inputs]
+        last = len(self._biases) - 1
+        for index, bias in enumerate(self._biases):
+            output = torch.addmm(bias, layers[-1], self._transposed[index])
+            if index < last:
+                output = output.tanh_() if self._tanh else output.relu_()
+            layers.append(output)
+        return layers
+
+    def backward(self, layers: list[Tensor], output_gradient: Tensor) -> None:
+        """Write (not add) the gradient of every weight and bias.
+
+        Parameters
+        ----------
+        layers
+            What `forward` returned.
+        output_gradient
+            Derivative of the loss in the output, ``(batch, outputs)``.
+        """
+        gradient = output_gradient
+        for index in range(len(self._weights) - 1, -1, -1):
+            weight_gradient, bias_gradient = self._gradients[index]
+            torch.mm(gradient.t(), layers[index], out=weight_gradient)
+            torch.sum(gradient, 0, out=bias_gradient)
+            if index:
+                gradient = gradient.mm(self._weights[index])
+                if self._tanh:
+                    gradient = torch.ops.aten.tanh_backward(gradient, layers[index])
+                else:
+                    gradient = torch.ops.aten.threshold_backward(gradient, layers[index], 0.0)

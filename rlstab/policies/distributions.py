@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,14 @@ class ActionHead(nn.Module):
                 return torch.stack([_draw(part, generator) for part in parts], dim=-1)
             case _:
                 return torch.bernoulli(outputs.sigmoid(), generator=generator).to(torch.int64)
+
+    def sampler(self, n_steps: int, batch: int, generator: torch.Generator) -> Callable[[int, Tensor], Tensor]:
+        """Sampling function of ``(step, outputs)`` for one rollout; Gaussian noise is drawn once for all its steps."""
+        if self.log_std is None:
+            return lambda _, outputs: self.sample(outputs, generator)
+        noise = torch.randn((n_steps, batch, self.inputs), generator=generator, device=self.log_std.device)
+        noise *= self.log_std.detach().exp()
+        return lambda step, outputs: outputs + noise[step]
 
     def to_environment(self, action: Tensor) -> Tensor:
         """What the environment gets: ``Box`` actions are clipped to the bounds and given the space's shape.

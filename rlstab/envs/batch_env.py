@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rlstab.envs.disturbance import Disturbance, attach_all
+from rlstab.envs.disturbance import Disturbance, attach_all, required_fields
 from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
 from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import Task
@@ -66,8 +66,7 @@ class BatchEnv(VectorEnv):
             raise UserError(message)
         self.task = task
         self.num_envs = num_envs
-        needed = {name for disturbance in disturbances for name in disturbance.fields}
-        fields = (*task.fields, *sorted(needed - set(task.fields)))
+        fields = tuple(dict.fromkeys((*task.fields, *required_fields(disturbances))))
         self.physics = MujocoPhysics(task.model_path(), num_envs, fields, num_threads)
         self.max_episode_steps = max_episode_steps or task.max_episode_steps
         self.dt = self.physics.timestep * task.frame_skip
@@ -248,7 +247,8 @@ class BatchEnv(VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the worker threads and the renderer."""
-        self.physics.close()
+        if "physics" in self.__dict__:  # Not where construction failed.
+            self.physics.close()
         if self._renderer is not None:
             self._renderer.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlstab.envs.disturbance.attachment import attach_all
+from rlstab.envs.disturbance.attachment import attach_all, required_fields
 from rlstab.envs.disturbance.delay import ActionDelay, ObservationDelay
 from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView
 from rlstab.envs.disturbance.noise import ObservationNoise
@@ -26,5 +26,6 @@ __all__ = [
     "attach_all",
     "from_json",
     "parse",
+    "required_fields",
     "to_json",
 ]

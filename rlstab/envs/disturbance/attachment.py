@@ -9,6 +9,21 @@ from rlstab.envs.disturbance.parameters import ModelChanges, ParameterChange
 from rlstab.errors import UserError
 
 
+def required_fields(disturbances: Sequence[Disturbance]) -> tuple[str, ...]:
+    """Derived engine quantities that must be requested when the engine is made, named as in ``mjData``.
+
+    Raises
+    ------
+    UserError
+        Something is not a disturbance.
+    """
+    for disturbance in disturbances:
+        if not isinstance(disturbance, Disturbance):
+            message = f"{disturbance!r} is not a disturbance; rlstab.envs.disturbance has those there are"
+            raise UserError(message)
+    return tuple(dict.fromkeys(name for disturbance in disturbances for name in disturbance.fields))
+
+
 def attach_all(disturbances: Sequence[Disturbance], view: EnvView) -> tuple[Effect, ...]:
     """Effects of ``disturbances`` on one batch, in their order.
 
@@ -18,12 +33,8 @@ def attach_all(disturbances: Sequence[Disturbance], view: EnvView) -> tuple[Effe
     Raises
     ------
     UserError
-        Something is not a disturbance, or does not fit the model.
+        One does not fit the model.
     """
-    for disturbance in disturbances:
-        if not isinstance(disturbance, Disturbance):
-            message = f"{disturbance!r} is not a disturbance; rlstab.envs.disturbance has those there are"
-            raise UserError(message)
     changes = tuple(item for item in disturbances if isinstance(item, ParameterChange))
     others = tuple(item.attach(view) for item in disturbances if not isinstance(item, ParameterChange))
     return (ModelChanges(changes, view), *others) if changes else others

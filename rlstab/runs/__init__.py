@@ -1,1 +1,1 @@
-
+"""The run directory: configuration, metrics, checkpoints and results of one training, safe against a sudden death."""

@@ -1,0 +1,64 @@
+"""The guard against NaN and infinity: training stops, and what went wrong is kept."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rlstab.errors import NonFiniteState, UserError
+from rlstab.runs.atomic import write_bytes
+from rlstab.runs.run import Run
+
+
+def refuse_non_finite(metrics: Mapping[str, float], step: int, run: Run) -> None:
+    """Stop if a metric is not a finite number.
+
+    Raises
+    ------
+    UserError
+        Names the metrics, the step, and the newest checkpoint, which is from before.
+    """
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if broken:
+        newest = run.checkpoints.latest()
+        kept = f"; the newest checkpoint, {newest.name}, is from before" if newest else ""
+        names = ", ".join(broken)
+        raise UserError(
+            f"{names} became NaN or infinite at step {step}: lower the learning rate or change the seed{kept}"
+        )
+
+
+def save_non_finite(error: NonFiniteState, run: Run, step: int) -> NonFiniteState:
+    """Save the state an environment stopped at as ``failure/step-....npz`` in the run.
+
+    Parameters
+    ----------
+    error : NonFiniteState
+        As the environment raised it.
+    run : Run
+        The run being trained.
+    step : int
+        Environment steps the learner had done before.
+
+    Returns
+    -------
+    NonFiniteState
+        The same with a message that also says where the state is, or why it could not be saved.
+    """
+    arrays: dict[str, Any] = {"environment_step": error.step, "training_step": step, "worlds": error.worlds}
+    # Arrays of Python objects would need pickle, which nothing here reads.
+    arrays |= {name: array for name, array in error.arrays.items() if not np.asarray(array).dtype.hasobject}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    try:
+        path = run.folder("failure") / f"step-{step:012d}.npz"
+        write_bytes(path, buffer.getvalue())
+        outcome = f"the state is saved in {path}"
+    except UserError as failure:
+        outcome = f"the state could not be saved: {failure}"
+    message = f"{error}; training stopped after step {step}, {outcome}"
+    return NonFiniteState(message, step=error.step, worlds=error.worlds, arrays=error.arrays)

@@ -1,0 +1,98 @@
+"""Where a result came from: versions, source revision and machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    "rlstab",
+    "numpy",
+    "torch",
+    "gymnasium",
+    "mujoco",
+    "stable-baselines3",
+    "sb3-contrib",
+    "safetensors",
+    "scipy",
+    "onnx",
+    "onnxruntime",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages a result may depend on; nothing is imported for it."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_state(folder: Path | None = None) -> dict[str, Any]:
+    """Revision of a source tree.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Default: where this package's source lies.
+
+    Returns
+    -------
+    dict
+        ``commit`` (hexadecimal), ``branch`` and ``dirty`` (tracked files differ from the commit); empty where the
+        folder is in no git repository, does not belong to its tracked files (an installed package inside somebody
+        else's repository), or git is not installed.
+    """
+    folder = folder or Path(__file__).resolve().parent
+    tracked = _git(folder, "ls-files", "--", ".")
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not tracked or not commit:
+        return {}
+    return {
+        "commit": commit,
+        "branch": _git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "",
+        "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The computer, as far as it may matter to a number: system, processor, usable cores, memory in bytes."""
+    return {
+        "system": platform.platform(),
+        "processor": _processor_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        # No optional locks: asking must never disturb a git command that runs beside it.
+        done = subprocess.run(
+            ["git", "--no-optional-locks", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

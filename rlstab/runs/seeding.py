@@ -1,0 +1,61 @@
+"""Random generators addressed by a key, so that nobody's draws depend on who drew before.
+
+World 7 in its third episode draws the same numbers whether it runs beside 3 or 500 others, on one thread or sixteen,
+and whether or not the run was interrupted in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import SupportsIndex
+
+import numpy as np
+
+
+def _digest(seed: int, key: tuple[str | SupportsIndex, ...]) -> bytes:
+    """16 bytes that depend on the seed and on every part of the key, its type and its place."""
+    parts: list[bytes] = []
+    for part in (seed, *key):
+        # Length and type in front, so that ("ab", "c") and ("a", "bc"), or 1 and "1", are different keys.
+        tag, text = (b"s", part.encode("utf-8")) if isinstance(part, str) else (b"i", b"%d" % part.__index__())
+        parts.append(tag + b"%d:" % len(text) + text)
+    return hashlib.sha256(b"".join(parts)).digest()[:16]
+
+
+def generator(seed: int, *key: str | SupportsIndex) -> np.random.Generator:
+    """Make the random generator that belongs to a seed and a key.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed; any integer.
+    *key : int or str
+        What the numbers are for, as in ``generator(seed, "reset", world, episode)``.
+
+    Returns
+    -------
+    numpy.random.Generator
+        Counter-based (Philox 4x64), its 128-bit key derived from seed and key by SHA-256. The bit stream is the same
+        on every platform; distributions follow numpy, which may improve them between versions.
+
+    References
+    ----------
+    Salmon, Moraes, Dror, Shaw (2011). Parallel random numbers: as easy as 1, 2, 3. SC11.
+
+    Examples
+    --------
+    >>> bool(generator(0, "world", 3).random() == generator(0, "world", 3).random())
+    True
+    """
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(seed, key), "little")))
+
+
+def derive_seed(seed: int, *key: str | SupportsIndex) -> int:
+    """Derive a plain seed for a library that takes no generator.
+
+    Returns
+    -------
+    int
+        From 0 to 2**31 - 1, which torch, gymnasium, numpy and ALE all accept.
+    """
+    return int.from_bytes(_digest(seed, key), "little") % 2**31

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from rlstab.errors import UserError
@@ -47,6 +48,33 @@ def parse(options: type[Options], argv: Sequence[str], command: str, default: Op
         if not stop.code:
             raise
         raise UserError(_one_line(complaint.getvalue(), program)) from None
+
+
+def parse_parts(parts: Mapping[str, Any], argv: Sequence[str], command: str) -> list[Any]:
+    """Read flags into several dataclasses at once, without prefixes; their fields must have different names.
+
+    Parameters
+    ----------
+    parts
+        Title of a group of flags in the help -> dataclass, or an instance of one for other defaults.
+    argv, command
+        See `parse`.
+
+    Returns
+    -------
+    list
+        An instance for every part, in order.
+    """
+    from tyro.conf import OmitArgPrefixes
+
+    fields: list[Any] = []
+    for title, part in parts.items():
+        default = part() if isinstance(part, type) else part
+        marked: Any = OmitArgPrefixes[type(default)]
+        fields.append((title, marked, dataclasses.field(default=default)))
+    combined = dataclasses.make_dataclass("Flags", fields, frozen=True)
+    parsed = parse(combined, argv, command)
+    return [getattr(parsed, title) for title in parts]
 
 
 def value_of(flag: str, argv: Sequence[str]) -> str | None:

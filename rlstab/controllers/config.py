@@ -30,3 +30,9 @@ class BaseConfig:
 
     device: str = "cpu"
     """Torch device of the networks: cpu, cuda, cuda:N, or auto (a GPU if there is one)."""
+
+    checkpoint_every: int = field(default=100_000, metadata={"min": 1, "unit": "environment steps"})
+    """Environment steps between two checkpoints."""
+
+    keep: int = field(default=3, metadata={"min": 1, "max": 1_000_000, "unit": "checkpoints"})
+    """Checkpoints kept: the newest so many, and the best by training return."""

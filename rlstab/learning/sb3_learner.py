@@ -85,11 +85,7 @@ class SB3Learner:
             self.algorithm.set_logger(Logger(folder=None, output_formats=[]))
             _, self._callback = self.algorithm._setup_learn(total_steps)
         self.policy = SB3Policy(self.algorithm.policy, kind, env.single_observation_space, env.single_action_space)
-
-    @property
-    def num_timesteps(self) -> int:
-        """Environment steps so far, over all worlds."""
-        return self.algorithm.num_timesteps
+        self.num_timesteps = 0
 
     def iterate(self) -> dict[str, float]:
         """Collect and learn until the next multiple of ``steps_per_iteration``; return the metrics of that stretch."""
@@ -105,6 +101,7 @@ class SB3Learner:
                     train_metrics.setdefault(name, []).append(float(value))
                 algorithm.logger.name_to_value.clear()
         elapsed = time.perf_counter() - started
+        self.num_timesteps = algorithm.num_timesteps
         metrics = {name: float(np.mean(values)) for name, values in train_metrics.items()}
         metrics.pop("train/n_updates", None)
         metrics["train/updates"] = float(algorithm._n_updates)
@@ -157,6 +154,7 @@ class SB3Learner:
                 getattr(algorithm, name).copy_(to_tensor(tree["variables"][name]))
         for name, value in tree["counters"].items():
             setattr(algorithm, name, value)
+        self.num_timesteps = algorithm.num_timesteps
         assert algorithm.ep_info_buffer is not None
         algorithm.ep_info_buffer.clear()
         algorithm.ep_info_buffer.extend(dict(episode) for episode in tree["episodes"])

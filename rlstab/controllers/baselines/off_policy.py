@@ -45,8 +45,8 @@ class OffPolicyConfig(BaseConfig):
     n_step_return: int = field(default=1, metadata={"min": 1, "max": 1000, "unit": "environment steps"})
     """Rewards summed before bootstrapping (1: one-step temporal difference)."""
 
-    steps_per_iteration: int = field(default=1000, metadata={"min": 1, "unit": "environment steps"})
-    """Environment steps between two lines of metrics; also the granularity of interruption and of checkpoints."""
+    steps_per_iteration: int = field(default=500, metadata={"min": 1, "unit": "environment steps"})
+    """Environment steps between two lines of metrics; Ctrl-C waits for the end of one."""
 
     checkpoint_replay: bool = True
     """Keep the replay buffer in checkpoints, so that a resumed run equals an uninterrupted one. Without it checkpoints

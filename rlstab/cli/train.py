@@ -1,0 +1,212 @@
+"""`rlstab train METHOD`, and `rlstab train --resume RUN`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
+from rlstab.cli.parsing import asks_for_help, parse, parse_parts, value_of
+from rlstab.cli.progress import ProgressView, clock
+from rlstab.controllers import registry
+from rlstab.controllers.config import BaseConfig
+from rlstab.errors import UserError
+from rlstab.runs.config import from_json, to_json, validate
+
+if TYPE_CHECKING:
+    from rlstab.learning.learner import Learner
+    from rlstab.learning.training import TrainingSummary
+    from rlstab.runs.run import Run
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Where the run goes."""
+
+    run_dir: Path = Path("runs")
+    """Folder of runs."""
+
+    name: str | None = None
+    """Name of the run's folder. None: made from method, environment, seed and time."""
+
+    preset: str | None = None
+    """Settings to start from: a preset's name, or "none" for plain defaults. None: those of the environment."""
+
+    json: bool = False
+    """Print one JSON document on stdout at the end; progress goes to stderr."""
+
+
+@dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with an interrupted run: as if it had never stopped, with native environments on a CPU."""
+
+    resume: Path
+    """Folder of the run."""
+
+    total_steps: int | None = field(default=None, metadata={"min": 1})
+    """New length of the whole training, in environment steps. None: as before."""
+
+    json: bool = False
+    """Print one JSON document on stdout at the end; progress goes to stderr."""
+
+
+def run(argv: list[str]) -> int:
+    """Run the command; returns the exit code, 130 when training was interrupted."""
+    if value_of("--resume", argv) is not None or "--resume" in argv:
+        return _resume(argv)
+    if not argv or argv[0].startswith("-"):
+        if asks_for_help(argv):
+            return _print_methods()
+        names = ", ".join(info.name for info in registry.methods())
+        raise UserError(f"which method? rlstab train METHOD [FLAGS], where METHOD is one of {names}")
+    return _start(argv[0], argv[1:])
+
+
+def configure(method: str, argv: Sequence[str]) -> tuple[TrainOptions, BaseConfig, registry.Preset]:
+    """Resolve flags over the preset over the defaults, and check every value.
+
+    Parameters
+    ----------
+    method
+        A registered method.
+    argv
+        Its flags.
+
+    Raises
+    ------
+    UserError
+        Unknown method, preset or flag, or a value of the wrong type or out of range.
+    """
+    config_class = registry.get(method).config_class()
+    defaults = config_class()
+    env = value_of("--env", argv) or defaults.env
+    preset = registry.load_preset(method, env, value_of("--preset", argv))
+    defaults = preset.apply(dataclasses.replace(defaults, env=env))
+    options, config = parse_parts({"run": TrainOptions, method: defaults}, argv, f"train {method}")
+    validate(options)
+    validate(config)
+    return options, config, preset
+
+
+def _start(method: str, argv: list[str]) -> int:
+    from rlstab.runs.run import Run
+
+    options, config, preset = configure(method, argv)
+    if options.name is not None and (options.run_dir / options.name).exists():
+        folder = options.run_dir / options.name
+        raise UserError(f"the run {folder} exists; choose another --name, or go on with it: rlstab train --resume {folder}")
+    _tell_preset(method, config.env, preset)
+    with only_results_on_stdout(options.json):
+        # Before the run's folder: what is wrong with the environment or the device leaves nothing behind.
+        learner = registry.get(method).make_learner(config)
+        try:
+            made = Run.create(
+                options.run_dir,
+                method=method,
+                env_id=config.env,
+                config=to_json(config),
+                seed=config.seed,
+                device=config.device,
+                command=["rlstab", "train", method, *argv],
+                name=options.name,
+                total_steps=config.total_steps,
+            )
+            note(f"run {made.path}")
+            summary = _train(learner, made, config)
+        finally:
+            learner.close()
+    return _report(made, summary, options.json)
+
+
+def _resume(argv: list[str]) -> int:
+    from rlstab.learning.training import resume
+    from rlstab.runs.run import Run
+
+    method = argv[0] if argv and not argv[0].startswith("-") else None
+    options = parse(ResumeOptions, argv[1:] if method else argv, "train --resume RUN")
+    validate(options)
+    opened = Run.open(options.resume)
+    info = opened.info
+    if method not in (None, info.method):
+        raise UserError(f"{opened.path} is a run of {info.method}, not {method}; leave the method out when resuming")
+    config: Any = from_json(registry.get(info.method).config_class(), info.config)
+    if options.total_steps is not None:
+        config = dataclasses.replace(config, total_steps=options.total_steps)
+    if opened.checkpoints.steps() and opened.checkpoints.steps()[-1] >= config.total_steps:
+        raise UserError(
+            f"{opened.path} has done its {opened.checkpoints.steps()[-1]} steps; to train further, give a larger --total-steps"
+        )
+    _tell_versions(info.versions)
+    with only_results_on_stdout(options.json):
+        learner = registry.get(info.method).make_learner(config)
+        try:
+            for message in resume(learner, opened).messages:
+                note(message)
+            if options.total_steps is not None:
+                opened.update(config=to_json(config), total_steps=config.total_steps)
+            summary = _train(learner, opened, config)
+        finally:
+            learner.close()
+    return _report(opened, summary, options.json)
+
+
+def _train(learner: Learner, opened: Run, config: BaseConfig) -> TrainingSummary:
+    from rlstab.learning.training import train
+
+    opened.checkpoints.keep_last = config.keep
+    with ProgressView(config.total_steps) as view:
+        return train(
+            learner,
+            opened,
+            total_steps=config.total_steps,
+            checkpoint_every=config.checkpoint_every,
+            on_progress=view,
+        )
+
+
+def _report(trained: Run, summary: TrainingSummary, as_json: bool) -> int:
+    interrupted = summary.status == "interrupted"
+    if as_json:
+        document = dataclasses.asdict(summary)
+        info = trained.info
+        print_json({"run": trained.path, "method": info.method, "env": info.env_id, "seed": info.seed} | document)
+    if interrupted:
+        print(f"rlstab: {summary.message}", file=sys.stderr)
+        return 130
+    if not as_json:
+        reached = "" if summary.return_mean is None else f", mean return {summary.return_mean:,.1f} over its last episodes"
+        console = out()
+        console.print(f"trained {summary.step:,} steps in {clock(summary.elapsed_s)}{reached}", markup=False)
+        console.print(f"run: {trained.path}", markup=False)
+        console.print(f"next: rlstab evaluate {trained.path}    rlstab export {trained.path}", markup=False)
+    return 0
+
+
+def _tell_preset(method: str, env: str, preset: registry.Preset) -> None:
+    if not preset.values:
+        note(f"no preset of {method} for {env}: plain defaults")
+        return
+    settings = ", ".join(f"{name} {value}" for name, value in preset.values.items())
+    note(f"preset {method}/{preset.name or 'defaults'}: {settings}; flags override it")
+
+
+def _tell_versions(then: dict[str, str]) -> None:
+    from rlstab.runs.provenance import package_versions
+
+    now = package_versions()
+    changed = [f"{name} {then[name]} is now {now.get(name, 'absent')}" for name in then if now.get(name) != then[name]]
+    if changed:
+        note(f"resumed with other versions, so numbers may differ from an uninterrupted run: {', '.join(changed)}")
+
+
+def _print_methods() -> int:
+    console = out()
+    console.print("usage: rlstab train METHOD [FLAGS]    rlstab train METHOD --help    rlstab train --resume RUN\n", markup=False)
+    rows = [(info.name, ", ".join(info.actions), info.summary) for info in registry.methods()]
+    print_table("", ("method", "actions", "summary"), rows)
+    console.print("for example: rlstab train ppo --env Hopper-v5 --seed 0", markup=False)
+    return 0

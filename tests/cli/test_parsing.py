@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from rlstab.cli.parsing import parse, parse_parts, value_of
+from rlstab.errors import UserError
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Some flags."""
+
+    steps: int = 3
+    """How many, in steps."""
+
+    network: Literal["mlp", "cnn"] = "mlp"
+    """Which."""
+
+    rate: float | None = None
+    """How fast, 1/s."""
+
+    sizes: tuple[int, ...] = (64, 64)
+    """How wide."""
+
+
+@dataclass(frozen=True)
+class Others:
+    """Other flags."""
+
+    name: str = "x"
+    """What to call it."""
+
+
+def test_values_and_defaults():
+    assert parse(Flags, ["--steps", "5"], "try") == Flags(steps=5)
+    assert parse(Flags, ["--sizes", "8", "9", "--rate", "None"], "try", Flags(rate=2.0)) == Flags(sizes=(8, 9))
+    assert parse(Flags, ["--rate", "-1.5"], "try").rate == -1.5
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--steps", "many"], "--steps"),
+        (["--step", "3"], "did you mean --steps?"),
+        (["--network", "gnn"], "'mlp', 'cnn'"),
+        (["--steps"], "--steps"),
+        (["--rate", "quick"], "--rate"),
+        (["stray"], "stray"),
+    ],
+)
+def test_mistakes_are_one_line_that_names_the_flag(argv, expected):
+    with pytest.raises(UserError) as caught:
+        parse(Flags, argv, "try")
+    message = str(caught.value)
+    assert expected in message
+    assert "rlstab try --help" in message
+    assert "\n" not in message
+    assert not set("╭│╰─") & set(message)
+
+
+def test_help_shows_docs_and_defaults(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(Flags, ["--help"], "try", Flags(steps=7))
+    assert not caught.value.code
+    shown = capsys.readouterr().out
+    assert "How many, in steps. (default: 7)" in shown
+
+
+def test_parts_share_one_command_line():
+    flags, others = parse_parts({"first": Flags(steps=1), "second": Others}, ["--name", "y", "--rate", "2"], "try")
+    assert flags == Flags(steps=1, rate=2.0)
+    assert others == Others(name="y")
+
+
+def test_value_of_takes_the_last_and_both_spellings():
+    assert value_of("--env", ["--env", "a", "--env=b"]) == "b"
+    assert value_of("--env", ["--environment", "a"]) is None
+    assert value_of("--env", ["--env"]) is None

@@ -113,8 +113,15 @@ class BenchmarkResult(Result):
         """Implementations that do the same work as the reference."""
         return [name for name in self.implementations() if name != self.reference and name not in self.not_peers]
 
+    def _others(self) -> list[str]:
+        """Everything but the reference and its own parts, such as ``"rlstab (physics)"``."""
+        return [name for name in self.implementations() if name.split(" (")[0] != self.reference]
+
     def summary(self) -> dict[str, Scalar]:
-        """Count the cases in which the reference is ahead of every peer, and name the closest one."""
+        """Count the cases in which the reference is ahead of every peer, and name the closest one.
+
+        The second count includes implementations that do less, but not the reference's own partial ones.
+        """
         compared = [
             (ratio, case, peer)
             for case in self.cases()
@@ -126,6 +133,10 @@ class BenchmarkResult(Result):
             behind = {case for ratio, case, _ in compared if ratio < 1}
             ratio, case, peer = min(compared)
             facts["fastest in"] = len({case for _, case, _ in compared} - behind)
+            if self.not_peers:
+                facts["also ahead of those that do less in"] = sum(
+                    all((self.advantage(case, name) or 1.0) >= 1 for name in self._others()) for case in self.cases()
+                )
             facts["smallest ratio"] = ratio
             facts["smallest ratio at"] = f"{' '.join(case)} against {peer}"
         return facts
@@ -193,7 +204,9 @@ class BenchmarkResult(Result):
         facts = self.summary()
         if "fastest in" in facts:
             least = f"{_ratio(float(str(facts['smallest ratio'])))} ({facts['smallest ratio at']})"
-            verdict = f"{self.reference} is fastest in {facts['fastest in']} of {facts['cases']} cases."
+            verdict = f"{self.reference} is fastest in {facts['fastest in']} of {facts['cases']} cases"
+            partial = facts.get("also ahead of those that do less in")
+            verdict += "." if partial is None else f", and in {partial} it is ahead of those that do less, too."
             lines += [f"**{verdict}** The smallest ratio to a peer is {least}.", ""]
         for title, columns, rows in self.tables():
             lines += [f"## {title[0].upper()}{title[1:]}", "", *_markdown_table(columns, rows), ""]

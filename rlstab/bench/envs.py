@@ -229,7 +229,7 @@ def _progress_line(task: str, worlds: int, measured: list[Measurement]) -> str:
 
 
 def _command(options: Options) -> str:
-    words = ["rlstab", "bench", "envs", "--write-docs"]
+    words = ["rlstab", "bench", "envs", "--docs"]
     defaults = Options()
     for name, value in vars(options).items():
         if name == "peer_python":

@@ -62,6 +62,7 @@ def test_summary_counts_only_peers_that_do_the_same_work() -> None:
     )
     summary = race.summary()
     assert summary["fastest in"] == 1
+    assert summary["also ahead of those that do less in"] == 0
     assert summary["smallest ratio"] == pytest.approx(0.5)
     assert summary["smallest ratio at"] == "sand 8 against peer"
 

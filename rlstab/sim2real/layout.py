@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -59,9 +60,14 @@ def first_difference(contract: Layout, backend: Layout) -> str:
     """
     for what, wanted, found in _compared(contract, backend):
         if wanted != found:
+            remedy = (
+                "make the environment as it was in training, or train and export again"
+                if contract.env_id == backend.env_id
+                else f"deploy it there, or train and export one for {backend.env_id}"
+            )
             return (
                 f"{what} is {_phrase(found)}, the controller was exported for {_phrase(wanted)} "
-                f"({contract.env_id}): deploy it there, or train and export one for {backend.env_id}"
+                f"({contract.env_id}): {remedy}"
             )
     return ""
 
@@ -98,9 +104,8 @@ def _compared(contract: Layout, backend: Layout) -> Iterator[tuple[str, Any, Any
 
 
 def _names(what: str, wanted: tuple[str, ...], found: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
-    for index, (left, right) in enumerate(zip(wanted, found, strict=False)):
+    for index, (left, right) in enumerate(itertools.zip_longest(wanted, found)):
         yield f"{what} {index}", left, right
-    yield f"the list of {what}s", wanted, found
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -110,7 +115,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 def _phrase(value: Any) -> str:
     if value is None:
-        return "not stated"
+        return "absent"
     return repr(list(value) if isinstance(value, tuple) else value)  # pyright: ignore[reportUnknownArgumentType]
 
 

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rlstab.errors import UserError
+from rlstab.sim2real.contract import Actuator, Contract, Normaliser
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(numbers=st.lists(finite, min_size=1, max_size=4), text=st.text())
+def test_json_keeps_every_bit_of_every_number_and_text(contract: Contract, numbers: list[float], text: str) -> None:
+    changed = dataclasses.replace(
+        contract,
+        normaliser=Normaliser(True, tuple(numbers), tuple(numbers), numbers[0], None),
+        training=dataclasses.replace(contract.training, run=text, env_kwargs={"factor": numbers[0], text: [text, 1]}),
+        safety={text: numbers[0]},
+    )
+    assert Contract.from_json(changed.to_json(), "here") == changed
+
+
+def test_lists_of_numbers_stand_on_one_line_and_text_is_left_alone(contract: Contract) -> None:
+    odd = dataclasses.replace(contract, training=dataclasses.replace(contract.training, run="[\n  1,\n  2 ]"))
+    text = odd.to_json()
+    assert '"default_pos": [ 0.1 ]' in text
+    assert Contract.from_json(text, "here") == odd
+
+
+def test_numbers_are_not_rounded_for_reading(contract: Contract) -> None:
+    scale = 0.07450086921453476
+    actuator = Actuator("motor", "slider", "position", None, scale)
+    changed = dataclasses.replace(contract, layout=dataclasses.replace(contract.layout, actuators=(actuator,)))
+    assert repr(scale) in changed.to_json()
+
+
+def damaged(contract: Contract, *keys: str | int, value: Any = None, drop: bool = False) -> str:
+    tree = json.loads(contract.to_json())
+    part = tree
+    for key in keys[:-1]:
+        part = part[key]
+    if drop:
+        del part[keys[-1]]
+    else:
+        part[keys[-1]] = value
+    return json.dumps(tree)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "named"),
+    [
+        (("format_version",), 2, "format_version is 2"),
+        (("format_version",), "1", "format_version is '1'"),
+        (("layout", "control_dt"), "fast", "control_dt"),
+        (("layout", "control_dt"), -0.02, "control_dt"),
+        (("layout", "joints", 0, "name"), 7, "name"),
+        (("layout", "observation", "fields", 0, "dim"), 5, "6 entries in all, the observation has 3"),
+        (("layout", "observation", "shape"), [3.5], "shape"),
+        (("test_vectors",), [], "test vectors"),
+        (("test_vectors", 1, "action"), [1.0, 2.0], "test vector 1"),
+        (("surprise",), 1, "surprise"),
+    ],
+)
+def test_a_wrong_entry_is_named_in_one_line(contract: Contract, keys: tuple[Any, ...], value: Any, named: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Contract.from_json(damaged(contract, *keys, value=value), "policy.onnx")
+    message = str(caught.value)
+    assert named in message
+    assert message.startswith("policy.onnx: ")
+    assert "\n" not in message
+
+
+def test_a_missing_entry_is_named(contract: Contract) -> None:
+    with pytest.raises(UserError, match="observation is missing"):
+        Contract.from_json(damaged(contract, "layout", "observation", drop=True), "policy.onnx")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3"])
+def test_what_is_not_a_contract_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"policy\.onnx"):
+        Contract.from_json(text, "policy.onnx")

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from rlstab.errors import UserError
+from rlstab.sim2real.contract import ActionLayout, Contract, ObservationLayout, Phase, RecurrentState, TestVector
+from rlstab.sim2real.policy_onnx import OnnxPolicy
+
+
+def test_predict_takes_one_observation_or_a_batch(policy_file: Path) -> None:
+    policy = OnnxPolicy.load(policy_file)
+    observations = np.array([[0.4, 0.2, 0.1], [9.0, 0.0, 0.0]])
+    actions, state = policy.predict(observations, state="kept", deterministic=True)
+    np.testing.assert_allclose(actions, [[0.1625], [1.0]], rtol=1e-6)
+    assert state == "kept"
+    single, _ = policy.predict(observations[0])
+    assert single.shape == (1,)
+    np.testing.assert_array_equal(single, actions[0])
+    assert policy.predict(observations[:0])[0].shape == (0, 1)
+
+
+def test_the_spaces_are_those_of_the_contract(policy_file: Path) -> None:
+    policy = OnnxPolicy.load(policy_file)
+    assert policy.observation_space == gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    assert policy.action_space == gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4), (1, 1, 3), ()])
+def test_an_observation_of_another_shape_is_refused(policy_file: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"expects observations of shape \(3,\)"):
+        OnnxPolicy.load(policy_file).predict(np.zeros(shape))
+
+
+def test_a_network_that_computes_something_else_is_refused(
+    write_file: Callable[..., Path], contract: Contract
+) -> None:
+    first, second, third = contract.test_vectors
+    wrong = dataclasses.replace(second, action=(second.action[0] + 1e-4,))
+    with pytest.raises(UserError, match=r"test vector 1 gives an action that is off by 0\.0001"):
+        OnnxPolicy.load(write_file(test_vectors=(first, wrong, third)))
+
+
+def test_a_network_whose_output_is_nan_is_refused_before_it_runs(write_file: Callable[..., Path]) -> None:
+    diverged = np.full((1, 3), np.nan, np.float32)
+    with pytest.raises(UserError, match="NaN or infinite.*weights diverged"):
+        OnnxPolicy.load(write_file(diverged))
+
+
+def test_an_observation_that_is_nan_is_named_as_the_cause(policy_file: Path) -> None:
+    with pytest.raises(UserError, match="its observation is not finite"):
+        OnnxPolicy.load(policy_file).predict(np.full(3, np.nan))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"policy_type": "recurrent"},
+        {"recurrent": (RecurrentState("h", (64,)),)},
+        {"phase": Phase("motion", 2.0)},
+    ],
+)
+def test_inputs_that_nothing_would_feed_are_refused(write_file: Callable[..., Path], changes: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="does not run"):
+        OnnxPolicy.load(write_file(**changes))
+
+
+def test_what_onnx_runtime_cannot_load_is_one_line(contract: Contract) -> None:
+    node = helper.make_node("NoSuchOperator", ["observation"], ["action"])
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("observation", "action")]
+    model = helper.make_model(helper.make_graph([node], "g", value[:1], value[1:]), ir_version=10)
+    with pytest.raises(UserError, match="cannot load the network") as caught:
+        OnnxPolicy(model.SerializeToString(), contract)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_two_inputs_is_refused(contract: Contract) -> None:
+    node = helper.make_node("Add", ["observation", "clock"], ["action"])
+    names = ("observation", "clock", "action")
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in names]
+    model = helper.make_model(helper.make_graph([node], "g", value[:2], value[2:]), ir_version=10)
+    with pytest.raises(UserError, match="one input tensor"):
+        OnnxPolicy(model.SerializeToString(), contract)
+
+
+def test_images_go_in_and_discrete_actions_come_out(contract: Contract) -> None:
+    nodes = [
+        helper.make_node("Flatten", ["observation"], ["flat"]),
+        helper.make_node("ArgMax", ["flat"], ["action"], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "argmax",
+        [helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["batch", 1, 2, 2])],
+        [helper.make_tensor_value_info("action", TensorProto.INT64, ["batch"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    layout = dataclasses.replace(
+        contract.layout,
+        observation=ObservationLayout((1, 2, 2), "uint8", contract.layout.observation.fields),
+        action=ActionLayout("discrete", (), "int64", n=4),
+    )
+    vectors = tuple(TestVector(tuple(np.eye(4)[index]), (float(index),)) for index in range(4))
+    policy = OnnxPolicy(model.SerializeToString(), dataclasses.replace(contract, layout=layout, test_vectors=vectors))
+    policy.check_test_vectors()
+    assert policy.observation_space == gymnasium.spaces.Box(0, 255, (1, 2, 2), np.uint8)
+    assert policy.action_space == gymnasium.spaces.Discrete(4)
+    image = np.array([[[0, 0], [255, 0]]], np.uint8)
+    assert policy.predict(image)[0] == 2
+    np.testing.assert_array_equal(policy.predict(np.stack([image, image[:, ::-1]]))[0], [2, 0])

@@ -97,8 +97,6 @@ class SB3Policy(TorchPolicy):
         ``sac``, ``td3`` or ``dqn``.
     observation_space, action_space
         Spaces of one environment. (Stable-Baselines3's own observation space may differ: transposed images, float32.)
-    seed
-        Seeds the sampling of `predict`.
     """
 
     kind = "sb3"
@@ -109,7 +107,6 @@ class SB3Policy(TorchPolicy):
         algorithm: str,
         observation_space: gymnasium.Space[Any],
         action_space: gymnasium.Space[Any],
-        seed: int = 0,
     ) -> None:
         if algorithm not in ALGORITHMS:
             raise UserError(f"no off-policy algorithm '{algorithm}'; there are {', '.join(ALGORITHMS)}")
@@ -119,7 +116,6 @@ class SB3Policy(TorchPolicy):
         self._policy = policy
         transposed = policy.observation_space.shape != observation_space.shape
         self._network = _Network(policy, algorithm, channels_last=transposed)
-        self._generator = torch.Generator(device=self.device).manual_seed(seed)
 
     @property
     def module(self) -> nn.Module:
@@ -135,15 +131,14 @@ class SB3Policy(TorchPolicy):
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[NDArray[Any], Any]:
-        """See `Policy.predict`; only SAC has anything to sample."""
+        """See `Policy.predict`; only SAC samples, from torch's global generator as Stable-Baselines3 does."""
         del episode_start
         self._policy.set_training_mode(False)
         array, batched = as_batch(observation, self.observation_space)
         tensor = to_tensor(array, self.device, torch.float32 if array.dtype.kind == "f" else None)
         if self.algorithm == "sac" and not deterministic:
             mean, std = self._network.gaussian(tensor)
-            noise = torch.randn(mean.shape, generator=self._generator, device=mean.device)
-            action = self._network.unscale(torch.tanh(mean + std * noise))
+            action = self._network.unscale(torch.tanh(mean + std * torch.randn_like(mean)))
         else:
             action = _DeterministicActor(self._network)(tensor)
         if isinstance(self.action_space, spaces.Box):

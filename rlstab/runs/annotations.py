@@ -37,6 +37,8 @@ def container_member(annotation: Any, container: type[Any]) -> Any:
 def element(container: Any, index: int) -> Any:
     """Annotation of an element of ``list[T]``, ``tuple[T, ...]``, ``tuple[T, U]`` or of a value of ``dict[K, V]``."""
     arguments = get_args(container)
+    if not arguments:
+        return Any
     if get_origin(container) is dict:
         return arguments[1]
     if get_origin(container) is list or has_any_length(container):

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlstab.envs.physics.interface import FloatArray, IntArray, Physics
-from rlstab.errors import UserError, suggest
 
 
 class EnvView(Protocol):
@@ -117,21 +116,3 @@ class Disturbance(ABC):
         UserError
             The disturbance does not fit the model, for example an unknown body.
         """
-
-
-def index_of(model: Any, kind: str, name: str) -> int:
-    """Index of the ``kind`` (``"body"``, ``"geom"``, ``"joint"``, ``"actuator"``) called ``name``.
-
-    Raises
-    ------
-    UserError
-        The model has none of that name; the message gives near or possible names.
-    """
-    count = {"body": "nbody", "geom": "ngeom", "joint": "njnt", "actuator": "nu"}[kind]
-    names = [getattr(model, kind)(index).name for index in range(getattr(model, count))]
-    if name in names:
-        return names.index(name)
-    known = [candidate for candidate in names if candidate]
-    hint = suggest(name, known) or "; it has " + (", ".join(known[:12]) or "no named one")
-    message = f"the model has no {kind} named '{name}'{hint}"
-    raise UserError(message)

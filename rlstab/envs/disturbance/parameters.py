@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView, index_of
+from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView
 from rlstab.envs.disturbance.ranges import Scalar, check_bounds, draw
 from rlstab.envs.physics.interface import FloatArray, IntArray
+from rlstab.envs.physics.model_parts import Kind, index_of
 from rlstab.errors import UserError, suggest
 
 ParameterRows = dict[str, NDArray[Any]]
@@ -222,7 +223,7 @@ def _field_of(model: Any, name: str) -> NDArray[Any]:
     return np.array(value)
 
 
-def _indices(model: Any, kind: str, names: tuple[str, ...] | None) -> Any:
+def _indices(model: Any, kind: Kind, names: tuple[str, ...] | None) -> Any:
     return slice(None) if names is None else [index_of(model, kind, name) for name in names]
 
 

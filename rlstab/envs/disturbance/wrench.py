@@ -9,10 +9,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView, index_of
+from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView
 from rlstab.envs.disturbance.ranges import Scalar, as_vector, check_bounds, draw
 from rlstab.envs.disturbance.streams import StreamEffect
 from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
+from rlstab.envs.physics.model_parts import index_of
 from rlstab.errors import UserError
 
 Frame = Literal["world", "body"]

@@ -62,9 +62,10 @@ class FolderLock:
             yield
         finally:
             self._depth = 0
-            # Closing releases the lock. A forked child has emptied the set and closed its copy already.
+            # A forked child has emptied the set, and closed its copy, already.
             if descriptor in _held:
                 _held.discard(descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
 
     def _acquire(self) -> int:

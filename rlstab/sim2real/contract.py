@@ -106,7 +106,7 @@ class ActionLayout:
     offset: tuple[float, ...] | None = None
     """Command at action zero; none if not known."""
     low: tuple[float | None, ...] | None = None
-    """The graph clips the action to these; none entries are unbounded."""
+    """Bounds that the graph keeps, up to rounding; none entries are unbounded."""
     high: tuple[float | None, ...] | None = None
     n: int | None = None
     """Number of discrete actions."""
@@ -257,24 +257,23 @@ class Contract:
             contract = from_json(cls, tree)
         except UserError as error:
             raise UserError(f"{source}: {error}; export the run again") from error
-        problem = _inconsistency(contract)
+        problem = contract.contradiction()
         if problem:
             raise UserError(f"{source}: the contract contradicts itself: {problem}; export the run again")
         return contract
 
-
-def _inconsistency(contract: Contract) -> str:
-    """Name the first thing in a well-typed contract that cannot be, or the empty string."""
-    layout = contract.layout
-    observation_size, action_size = math.prod(layout.observation.shape), math.prod(layout.action.shape)
-    described = sum(part.dim * part.history for part in layout.observation.fields)
-    if described != observation_size:
-        return f"the observation fields have {described} entries in all, the observation has {observation_size}"
-    if layout.control_dt is not None and layout.control_dt <= 0:
-        return f"control_dt is {layout.control_dt}, it must be positive"
-    if len(contract.test_vectors) < 3:
-        return f"there are {len(contract.test_vectors)} test vectors, at least 3 are needed"
-    for number, vector in enumerate(contract.test_vectors):
-        if len(vector.observation) != observation_size or len(vector.action) != action_size:
-            return f"test vector {number} does not have {observation_size} inputs and {action_size} outputs"
-    return ""
+    def contradiction(self) -> str:
+        """Name the first thing that cannot be although its type is right, or give the empty string."""
+        layout = self.layout
+        observation_size, action_size = math.prod(layout.observation.shape), math.prod(layout.action.shape)
+        described = sum(part.dim * part.history for part in layout.observation.fields)
+        if described != observation_size:
+            return f"the observation fields have {described} entries in all, the observation has {observation_size}"
+        if layout.control_dt is not None and layout.control_dt <= 0:
+            return f"control_dt is {layout.control_dt}, it must be positive"
+        if len(self.test_vectors) < 3:
+            return f"there are {len(self.test_vectors)} test vectors, at least 3 are needed"
+        for number, vector in enumerate(self.test_vectors):
+            if len(vector.observation) != observation_size or len(vector.action) != action_size:
+                return f"test vector {number} does not have {observation_size} inputs and {action_size} outputs"
+        return ""

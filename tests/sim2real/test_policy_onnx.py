@@ -38,9 +38,7 @@ def test_an_observation_of_another_shape_is_refused(policy_file: Path, shape: tu
         OnnxPolicy.load(policy_file).predict(np.zeros(shape))
 
 
-def test_a_network_that_computes_something_else_is_refused(
-    write_file: Callable[..., Path], contract: Contract
-) -> None:
+def test_a_network_that_computes_something_else_is_refused(write_file: Callable[..., Path], contract: Contract) -> None:
     first, second, third = contract.test_vectors
     wrong = dataclasses.replace(second, action=(second.action[0] + 1e-4,))
     with pytest.raises(UserError, match=r"test vector 1 gives an action that is off by 0\.0001"):
@@ -66,7 +64,9 @@ def test_an_observation_that_is_nan_is_named_as_the_cause(policy_file: Path) -> 
         {"phase": Phase("motion", 2.0)},
     ],
 )
-def test_inputs_that_nothing_would_feed_are_refused(write_file: Callable[..., Path], changes: dict[str, object]) -> None:
+def test_inputs_that_nothing_would_feed_are_refused(
+    write_file: Callable[..., Path], changes: dict[str, object]
+) -> None:
     with pytest.raises(UserError, match="does not run"):
         OnnxPolicy.load(write_file(**changes))
 

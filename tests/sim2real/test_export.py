@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from rlstab.errors import UserError
+from rlstab.policies.actor_critic import ActorCriticPolicy, NetworkConfig
+from rlstab.sim2real.artefact import network_digest, sidecar_path
+from rlstab.sim2real.contract import ActionLayout, Layout, ObservationField, ObservationLayout, Training
+from rlstab.sim2real.export import OPSET, export_policy
+from rlstab.sim2real.layout import layout_of
+from rlstab.sim2real.policy_onnx import OnnxPolicy
+
+BOX = gymnasium.spaces.Box
+
+
+class Space:
+    """An environment of which only the spaces matter."""
+
+    def __init__(self, observation_space: Any, action_space: Any) -> None:
+        self.observation_space = observation_space
+        self.action_space = action_space
+
+
+class Wrapped:
+    """A policy around a bare module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def deterministic_module(self) -> nn.Module:
+        return self.module
+
+
+def export(policy: Any, path: Path, layout: Layout) -> OnnxPolicy:
+    return OnnxPolicy.from_artefact(export_policy(policy, path, layout, Training("Any-v0")))
+
+
+def plain_layout(observation: int = 3, action: int = 2) -> Layout:
+    return layout_of(Space(BOX(-np.inf, np.inf, (observation,)), BOX(-1, 1, (action,))), "Any-v0")
+
+
+@pytest.fixture(scope="module")
+def normalising_policy() -> ActorCriticPolicy:
+    policy = ActorCriticPolicy(BOX(-np.inf, np.inf, (3,)), BOX(-2, 0.5, (2,)), NetworkConfig(activation="elu"), seed=1)
+    rng = np.random.default_rng(0)
+    policy.module.normalizer.update(torch.from_numpy(rng.normal([100, 0, -1], [1e-3, 50, 1], (1000, 3))))
+    with torch.no_grad():
+        for linear in policy.module.actor.linears:
+            linear.weight.mul_(8.0)
+    return policy
+
+
+@pytest.fixture(scope="module")
+def normalising_file(normalising_policy: ActorCriticPolicy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    layout = layout_of(Space(normalising_policy.observation_space, normalising_policy.action_space), "Any-v0")
+    path = tmp_path_factory.mktemp("export") / "deep" / "policy.onnx"
+    export_policy(normalising_policy, path, layout, Training("Any-v0", method="ppo", seed=3, steps=1000))
+    return path
+
+
+def test_the_file_computes_what_the_policy_does(normalising_policy: ActorCriticPolicy, normalising_file: Path) -> None:
+    exported = OnnxPolicy.load(normalising_file)
+    rng = np.random.default_rng(1)
+    for scale in (0.0, 1.0, 1e3, 1e6):
+        observations = rng.normal([100, 0, -1], scale * np.array([1e-3, 50, 1]) + 1e-12, (200, 3))
+        expected, _ = normalising_policy.predict(observations, deterministic=True)
+        np.testing.assert_allclose(exported.predict(observations)[0], expected, atol=1e-5)
+        np.testing.assert_allclose(exported.predict(observations[0])[0], expected[0], atol=1e-5)
+    assert exported.observation_space == normalising_policy.observation_space
+    assert exported.action_space == normalising_policy.action_space
+
+
+def test_actions_are_clipped_inside_the_file(normalising_file: Path) -> None:
+    actions = OnnxPolicy.load(normalising_file).predict(np.random.default_rng(2).normal(0, 100, (500, 3)))[0]
+    assert (actions.min(), actions.max()) == (-2.0, 0.5)
+
+
+def test_the_contract_states_normaliser_provenance_versions_and_operator_set(
+    normalising_policy: ActorCriticPolicy, normalising_file: Path
+) -> None:
+    contract = OnnxPolicy.load(normalising_file).contract
+    normaliser, reference = contract.normaliser, normalising_policy.module.normalizer
+    assert normaliser is not None
+    assert reference is not None
+    assert normaliser.baked
+    assert normaliser.mean == tuple(reference.mean.tolist())
+    assert normaliser.var == tuple(reference.var.tolist())
+    assert (normaliser.eps, normaliser.clip) == (1e-8, 10.0)
+    assert (contract.training.method, contract.training.seed, contract.training.steps) == ("ppo", 3, 1000)
+    assert {"python", "torch", "mujoco", "rlstab"} <= contract.training.versions.keys()
+    assert len(contract.test_vectors) >= 3
+    assert contract.opset == OPSET == onnx.load(normalising_file).opset_import[0].version
+    assert json.loads(sidecar_path(normalising_file).read_text())["sha256"] == contract.sha256
+
+
+def test_one_file_holds_the_whole_network_and_nothing_of_the_machine(normalising_file: Path) -> None:
+    assert sorted(path.name for path in normalising_file.parent.iterdir()) == ["policy.contract.json", "policy.onnx"]
+    content = normalising_file.read_bytes()
+    assert str(Path(torch.__file__).parent).encode() not in content
+    assert b".py" not in content
+    onnx.checker.check_model(content, full_check=True)
+
+
+def test_exporting_twice_gives_the_same_network(normalising_policy: ActorCriticPolicy, normalising_file: Path) -> None:
+    layout = OnnxPolicy.load(normalising_file).contract.layout
+    again = normalising_file.with_name("again.onnx")
+    export_policy(normalising_policy, again, layout, Training("Any-v0"))
+    assert network_digest(again.read_bytes()) == network_digest(normalising_file.read_bytes())
+    for path in (again, sidecar_path(again)):
+        path.unlink()
+
+
+def test_discrete_actions_are_exported(tmp_path: Path) -> None:
+    space, actions = BOX(-1, 1, (4,), np.float32), gymnasium.spaces.Discrete(3)
+    policy = ActorCriticPolicy(space, actions, seed=2)
+    exported = export(policy, tmp_path / "policy.onnx", layout_of(Space(space, actions), "Any-v0"))
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    agree = exported.predict(observations)[0] == policy.predict(observations, deterministic=True)[0]
+    assert agree.mean() > 0.95
+
+
+def test_images_are_exported(tmp_path: Path) -> None:
+    space, actions = BOX(0, 255, (2, 36, 36), np.uint8), BOX(-1, 1, (1,))
+    policy = ActorCriticPolicy(space, actions, NetworkConfig(cnn_features=16), seed=2)
+    exported = export(policy, tmp_path / "policy.onnx", layout_of(Space(space, actions), "Any-v0"))
+    image = np.random.default_rng(0).integers(0, 256, (2, 36, 36), np.uint8)
+    np.testing.assert_allclose(exported.predict(image)[0], policy.predict(image, deterministic=True)[0], atol=1e-5)
+
+
+def test_discrete_observations_are_exported(tmp_path: Path) -> None:
+    space, actions = gymnasium.spaces.Discrete(16), BOX(-1, 1, (1,))
+    policy = ActorCriticPolicy(space, actions, seed=2)
+    exported = export(policy, tmp_path / "policy.onnx", layout_of(Space(space, actions), "Any-v0"))
+    states = np.arange(16)
+    expected, _ = policy.predict(states, deterministic=True)
+    np.testing.assert_allclose(exported.predict(states)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(exported.predict(np.int64(3))[0], expected[3], atol=1e-5)
+
+
+class NotFinite(nn.Module):
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return observation[:, :2] * torch.nan
+
+
+class DependsOnData(nn.Module):
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return observation[:, :2] if observation.sum().item() > 0 else -observation[:, :2]
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        (NotFinite(), "NaN or infinity: its training diverged"),
+        (nn.Linear(3, 5), r"actions of shape \(5,\), Any-v0 takes \(2,\)"),
+        (DependsOnData(), "ONNX cannot express"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line_and_leaves_no_file(tmp_path: Path, module: nn.Module, named: str) -> None:
+    with pytest.raises(UserError, match=named) as caught:
+        export(Wrapped(module), tmp_path / "policy.onnx", plain_layout())
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_name_must_say_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"must end in \.onnx"):
+        export(Wrapped(nn.Linear(3, 2)), tmp_path / "policy.pt", plain_layout())
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"):
+        export(Wrapped(nn.Linear(3, 2)), tmp_path / "file" / "policy.onnx", plain_layout())
+
+
+def test_a_network_that_onnx_runtime_computes_differently_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = OnnxPolicy.predict
+
+    def shifted(self: OnnxPolicy, *args: Any, **kwargs: Any) -> Any:
+        action, state = predict(self, *args, **kwargs)
+        return action + np.float32(3e-5), state
+
+    monkeypatch.setattr(OnnxPolicy, "predict", shifted)
+    with pytest.raises(UserError, match=r"differs from torch by 3e-05 \(allowed 1e-05\)"):
+        export(Wrapped(nn.Sequential(nn.Linear(3, 2), nn.Tanh())), tmp_path / "policy.onnx", plain_layout())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layout_that_contradicts_itself_is_not_written(tmp_path: Path) -> None:
+    layout = dataclasses.replace(
+        plain_layout(), observation=ObservationLayout((3,), "float32", (ObservationField("half", 2),))
+    )
+    with pytest.raises(UserError, match="the observation fields have 2 entries"):
+        export(Wrapped(nn.Linear(3, 2)), tmp_path / "policy.onnx", layout)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_with_a_free_action_range_is_exported(tmp_path: Path) -> None:
+    layout = dataclasses.replace(plain_layout(), action=ActionLayout("continuous", (2,), "float32"))
+    exported = export(Wrapped(nn.Linear(3, 2)), tmp_path / "policy.onnx", layout)
+    assert exported.action_space == BOX(-np.inf, np.inf, (2,), np.float32)

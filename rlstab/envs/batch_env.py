@@ -87,6 +87,8 @@ class BatchEnv(VectorEnv):
         self.total_steps = 0
         self._all_worlds = np.arange(num_envs)
         self._before = task.measure(self.physics)
+        # Last observation returned: what a partial reset gives again for the worlds that go on.
+        self._seen: FloatArray | None = None
         self.disturbances = attach_all(disturbances, self)
 
     @property
@@ -99,7 +101,7 @@ class BatchEnv(VectorEnv):
         return generator(self._seed, self._world_offset + world, int(self._episode[world]), purpose)
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
         """Start new episodes.
 
@@ -126,10 +128,10 @@ class BatchEnv(VectorEnv):
             worlds = self._all_worlds[np.asarray(options["worlds"])]
         self._begin_episodes(worlds)
         self._before = self.task.measure(self.physics)
-        observation = self.task.observe(self.physics)
-        if len(worlds) == self.num_envs:
-            return self._disturb_first(observation, worlds), {}
-        observation[worlds] = self._disturb_first(observation[worlds], worlds)
+        first = self._disturb_first(self.task.observe(self.physics.take(worlds)), worlds)
+        observation = np.empty(self.observation_space.shape) if self._seen is None else self._seen.copy()
+        observation[worlds] = first
+        self._seen = observation.copy()
         return observation, {}
 
     def step(
@@ -186,6 +188,7 @@ class BatchEnv(VectorEnv):
             worlds = np.flatnonzero(done)
             self._begin_episodes(worlds)
             observation[worlds] = self._disturb_first(task.observe(physics.take(worlds)), worlds)
+        self._seen = observation.copy()
         self._before = task.measure(physics)
         return observation, reward, terminated, truncated, infos
 
@@ -198,6 +201,7 @@ class BatchEnv(VectorEnv):
             "elapsed_steps": self.elapsed_steps.copy(),
             "total_steps": self.total_steps,
             "before": np.array(self._before),
+            "seen": None if self._seen is None else self._seen.copy(),
             "disturbances": [disturbance.state_dict() for disturbance in self.disturbances],
         }
 
@@ -210,7 +214,8 @@ class BatchEnv(VectorEnv):
             The state is that of another task, number of worlds or set of disturbances.
         """
         if len(state["disturbances"]) != len(self.disturbances):
-            message = f"the saved environment has {len(state['disturbances'])} disturbances, this one {len(self.disturbances)}"
+            saved_count = len(state["disturbances"])
+            message = f"the saved environment has {saved_count} disturbances, this one {len(self.disturbances)}"
             raise UserError(message)
         self.physics.load_state_dict(state["physics"])
         self._seed = int(state["seed"])
@@ -218,6 +223,7 @@ class BatchEnv(VectorEnv):
         self.elapsed_steps[...] = state["elapsed_steps"]
         self.total_steps = int(state["total_steps"])
         self._before = state["before"].copy()
+        self._seen = None if state["seen"] is None else state["seen"].copy()
         for disturbance, saved in zip(self.disturbances, state["disturbances"], strict=True):
             disturbance.load_state_dict(saved)
 
@@ -283,7 +289,8 @@ class BatchEnv(VectorEnv):
             "observation": observation,
             "reward": reward,
         }
-        finite = np.logical_and.reduce([np.isfinite(array.reshape(self.num_envs, -1)).all(axis=1) for array in arrays.values()])
+        rows = [array.reshape(self.num_envs, -1) for array in arrays.values()]
+        finite = np.logical_and.reduce([np.isfinite(row).all(axis=1) for row in rows])
         if finite.all():  # Finite numbers whose sum overflowed: absurd, but not what this guard is for.
             return
         worlds = np.flatnonzero(~finite).tolist()

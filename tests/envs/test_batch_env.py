@@ -1,0 +1,143 @@
+"""Episode bookkeeping of the batched environment."""
+
+import numpy as np
+import pytest
+
+from rlstab.envs.registry import make_vec
+from rlstab.errors import NonFiniteState, UserError
+
+
+def random_actions(env, steps, seed=0):
+    rng = np.random.default_rng(seed)
+    low, high = env.single_action_space.low, env.single_action_space.high
+    return rng.uniform(low, high, (steps, env.num_envs, len(low)))
+
+
+def run(env, actions):
+    """Observations, rewards, terminations, truncations of every step."""
+    return [np.array(part) for part in zip(*(env.step(action)[:4] for action in actions), strict=True)]
+
+
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "Humanoid-v5"])
+def test_world_is_the_same_alone_and_in_a_crowd(env_id):
+    crowd = make_vec(env_id, 6, num_threads=2)
+    actions = random_actions(crowd, 60)
+    first, _ = crowd.reset(seed=9)
+    parts = run(crowd, actions)
+    assert parts[2].any(), "episodes must end for the test to cover resets"
+    for world in (0, 4):
+        alone = make_vec(env_id, 1, world_offset=world, num_threads=1)
+        np.testing.assert_array_equal(alone.reset(seed=9)[0][0], first[world])
+        for mine, all_worlds in zip(run(alone, actions[:, [world]]), parts, strict=True):
+            np.testing.assert_array_equal(mine[:, 0], all_worlds[:, world])
+
+
+def test_ended_worlds_start_again_in_the_same_step():
+    env = make_vec("Hopper-v5", 4)
+    observation, info = env.reset(seed=0)
+    assert info == {}
+    ended = 0
+    for action in random_actions(env, 120):
+        observation, _, terminated, truncated, infos = env.step(action)
+        done = terminated | truncated
+        assert bool(infos) == bool(done.any())
+        if infos:
+            np.testing.assert_array_equal(infos["_final_obs"], done)
+            # A fallen hopper is outside the healthy range; the next episode starts inside it.
+            assert (np.abs(infos["final_obs"][done]).max(axis=1) > 0.1).all()
+            np.testing.assert_allclose(observation[done, 0], 1.25, atol=0.01)
+            assert (env.elapsed_steps[done] == 0).all()
+            np.testing.assert_array_equal(infos["final_obs"][~done], observation[~done])
+            ended += int(done.sum())
+    assert ended > 4
+
+
+def test_time_limit_truncates_and_does_not_terminate():
+    env = make_vec("HalfCheetah-v5", 2, max_episode_steps=5)
+    env.reset(seed=0)
+    _, _, terminated, truncated = run(env, random_actions(env, 11))
+    assert not terminated.any()
+    np.testing.assert_array_equal(np.flatnonzero(truncated[:, 0]), [4, 9])
+
+
+def test_seed_decides_everything():
+    env = make_vec("Walker2d-v5", 3)
+    actions = random_actions(env, 50)
+    results = []
+    for seed in (1, 1, 2):
+        start = env.reset(seed=seed)[0]
+        results.append([start, *run(env, actions)])
+    for one, two in zip(results[0], results[1], strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(results[0][0], results[2][0])
+    assert len(np.unique(results[0][0][:, 0])) == 3, "worlds start differently"
+    assert not np.array_equal(env.reset()[0], env.reset()[0]), "an unseeded reset begins the next episode"
+
+
+def test_saved_environment_continues_bit_for_bit():
+    env = make_vec("Ant-v5", 3)
+    actions = random_actions(env, 60)
+    env.reset(seed=4)
+    run(env, actions[:30])
+    state = env.state_dict()
+    expected = run(env, actions[30:])
+    other = make_vec("Ant-v5", 3)
+    other.load_state_dict(state)
+    for mine, theirs in zip(run(other, actions[30:]), expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_partial_reset_keeps_the_others_going():
+    env = make_vec("Hopper-v5", 3)
+    env.reset(seed=0)
+    observation = run(env, random_actions(env, 5))[0][-1]
+    again, _ = env.reset(options={"worlds": np.array([False, True, False])})
+    np.testing.assert_array_equal(again[[0, 2]], observation[[0, 2]])
+    assert not np.array_equal(again[1], observation[1])
+    np.testing.assert_array_equal(env.elapsed_steps, [5, 0, 5])
+
+
+def test_returned_arrays_are_not_reused():
+    env = make_vec("Hopper-v5", 2)
+    first, _ = env.reset(seed=0)
+    kept = first.copy()
+    second = env.step(np.zeros((2, 3)))[0]
+    kept_second = second.copy()
+    env.step(np.ones((2, 3)))
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(second, kept_second)
+
+
+def test_nan_stops_with_the_state_and_the_step():
+    env = make_vec("Hopper-v5", 3)
+    env.reset(seed=0)
+    env.step(np.zeros((3, 3)))
+    actions = np.zeros((3, 3))
+    actions[2] = np.nan
+    with pytest.raises(NonFiniteState, match=r"world\(s\) \[2\] at step 2") as caught:
+        env.step(actions)
+    assert caught.value.worlds == [2]
+    assert caught.value.step == 2
+    assert np.isnan(caught.value.arrays["action"][2]).all()
+    assert np.isfinite(caught.value.arrays["qpos"][:2]).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_vec("Hopper-v5", 0), "num_envs must be at least 1"),
+        (lambda: make_vec("Hoper-v5", 1, backend="native"), "did you mean 'Hopper-v5'"),
+        (lambda: make_vec("rlstab/Hopper-v5", 1, env_kwargs={"leg_count": 3}), "no setting leg_count"),
+        (lambda: make_vec("Hopper-v5", 2).step(np.zeros((3, 3))), r"shape \(2, 3\), got \(3, 3\)"),
+        (lambda: make_vec("Hopper-v5", 2).reset(seed=[1, 2]), "one integer"),
+    ],
+)
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(UserError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_reach_the_task_as_in_gymnasium():
+    env = make_vec("Hopper-v5", 1, env_kwargs={"exclude_current_positions_from_observation": False})
+    assert env.single_observation_space.shape == (12,)

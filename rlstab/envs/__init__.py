@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rlstab.envs.registration import register
+
 if TYPE_CHECKING:
     from rlstab.envs.batch_env import BatchEnv
     from rlstab.envs.registry import make_task, make_vec, native_ids
 
 __all__ = ["BatchEnv", "make_task", "make_vec", "native_ids"]
+
+register()
 
 _HOMES = {"BatchEnv": "batch_env", "make_task": "registry", "make_vec": "registry", "native_ids": "registry"}
 

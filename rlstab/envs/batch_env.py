@@ -46,6 +46,8 @@ class BatchEnv(VectorEnv):
         Time limit in control steps; default: the task's.
     world_offset
         Index of the first world, so that one world of a larger batch can be replayed alone.
+    autoreset
+        Whether `step` begins the next episode of a world that ended; otherwise the caller resets it.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
@@ -60,6 +62,7 @@ class BatchEnv(VectorEnv):
         num_threads: int | None = None,
         max_episode_steps: int | None = None,
         world_offset: int = 0,
+        autoreset: bool = True,
     ) -> None:
         if num_envs < 1:
             message = f"num_envs must be at least 1, got {num_envs}"
@@ -77,11 +80,14 @@ class BatchEnv(VectorEnv):
         self.single_action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.render_mode = None
+        self.render_mode = "rgb_array"
         self.spec = None
 
         self._seed = seed
         self._world_offset = world_offset
+        self._autoreset = autoreset
+        if not autoreset:
+            self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self._episode = np.full(num_envs, -1, np.int64)
         self.elapsed_steps = np.zeros(num_envs, np.int64)
         self.total_steps = 0
@@ -182,7 +188,7 @@ class BatchEnv(VectorEnv):
         truncated = self.elapsed_steps >= self.max_episode_steps
         done = terminated | truncated
         infos = _NO_INFO
-        if done.any():
+        if self._autoreset and done.any():
             infos = {"final_obs": observation, "_final_obs": done}
             observation = observation.copy()
             worlds = np.flatnonzero(done)

@@ -1,0 +1,346 @@
+"""Anything gymnasium can make, as a batch with the conventions of this package."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import find_highest_version, parse_env_id
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector.utils import concatenate, create_empty_array
+from gymnasium.wrappers import TimeLimit
+
+from rlstab.errors import NonFiniteState, UserError, suggest
+from rlstab.runs.seeding import derive_seed
+
+EnvMaker = Callable[..., gymnasium.Env[Any, Any]]
+
+
+def gymnasium_vec(
+    env_id: str | EnvMaker,
+    num_envs: int = 1,
+    seed: int = 0,
+    *,
+    mode: Literal["sync", "async"] = "sync",
+    max_episode_steps: int | None = None,
+    world_offset: int = 0,
+    env_kwargs: dict[str, Any] | None = None,
+) -> GymnasiumVec:
+    """Make ``num_envs`` copies of any gymnasium environment that step together.
+
+    Parameters
+    ----------
+    env_id
+        An id known to gymnasium, ``"module:Id"`` (the module, which registers it, is imported first), or a function
+        that makes the environment.
+    num_envs
+        Number of worlds.
+    seed
+        World ``i`` is seeded from ``(seed, world_offset + i)``.
+    mode
+        ``"sync"`` steps one after the other, faster where a step takes less than about a millisecond; ``"async"``
+        gives each world a process of its own.
+    max_episode_steps
+        Time limit in steps; default: the registered one.
+    world_offset
+        Index of the first world.
+    env_kwargs
+        Passed to the constructor.
+
+    Raises
+    ------
+    UserError
+        The environment is unknown, can't be imported or made, or ``num_envs`` is not positive.
+    """
+    if num_envs < 1:
+        message = f"num_envs must be at least 1, got {num_envs}"
+        raise UserError(message)
+    if mode not in ("sync", "async"):
+        message = f"mode is 'sync' or 'async', not '{mode}'"
+        raise UserError(message)
+    makers = [functools.partial(_make_world, env_id, max_episode_steps, env_kwargs or {})] * num_envs
+    if mode == "sync":
+        env: VectorEnv[Any, Any, Any] = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    else:
+        env = _in_processes(makers)
+    return GymnasiumVec(env, _name(env_id), seed, world_offset)
+
+
+def make_one(
+    env_id: str | EnvMaker, max_episode_steps: int | None = None, env_kwargs: dict[str, Any] | None = None
+) -> gymnasium.Env[Any, Any]:
+    """Make a single environment, with errors a user can act on.
+
+    ``max_episode_steps`` replaces the registered time limit, ``-1`` removes it.
+
+    Raises
+    ------
+    UserError
+        The environment is unknown (near names are given), its module can't be imported, or its constructor fails.
+    """
+    kwargs = env_kwargs or {}
+    if not isinstance(env_id, str):
+        env = env_id(**kwargs)
+        if not isinstance(env, gymnasium.Env):
+            message = f"{_name(env_id)} made {type(env).__name__}, which is not a gymnasium.Env"
+            raise UserError(message)
+        return TimeLimit(env, max_episode_steps) if max_episode_steps and max_episode_steps > 0 else env
+    check_known(env_id)
+    try:
+        with warnings.catch_warnings():
+            # An older version of an environment is the user's choice.
+            warnings.filterwarnings("ignore", message=".*is out of date.*")
+            # Gymnasium's checker slows every step down; `rlstab.envs.check` looks at more, once.
+            return gymnasium.make(env_id, max_episode_steps, disable_env_checker=True, **kwargs)
+    except ModuleNotFoundError as error:
+        message = f"{env_id} needs the package '{error.name}', which is not installed"
+        raise UserError(message) from error
+    except (TypeError, gymnasium.error.Error) as error:
+        message = f"{env_id} can't be made: {' '.join(str(error).split())}"
+        raise UserError(message) from error
+
+
+def check_known(env_id: str) -> None:
+    """Import the module of ``"module:Id"`` and look the id up.
+
+    Raises
+    ------
+    UserError
+        The module can't be imported, or nothing has this id; near names are given.
+    """
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name == module:
+                message = (
+                    f"module '{module}' of '{env_id}' is neither installed nor in the working directory or PYTHONPATH"
+                )
+            else:
+                message = f"module '{module}' of '{env_id}' needs '{error.name}', which is not installed"
+            raise UserError(message) from error
+        except Exception as error:
+            message = f"module '{module}' of '{env_id}' fails on import with {type(error).__name__}: {error}"
+            raise UserError(message) from error
+    if name in gymnasium.registry:
+        return
+    try:
+        namespace, base, version = parse_env_id(name)
+    except gymnasium.error.Error:
+        namespace, base, version = None, name, None
+    if version is None and find_highest_version(namespace, base) is not None:
+        return  # "Hopper" means its latest version.
+    hint = suggest(name, gymnasium.registry)
+    if not hint:
+        hint = (
+            "; it is none of those that module registers"
+            if module
+            else "; for an environment of your own write 'module:Id', where importing the module registers it"
+        )
+    message = f"there is no environment '{name}'{hint}"
+    raise UserError(message)
+
+
+class _OwnLastObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Copies the last observation of an episode: some environments overwrite it when they are reset."""
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            observation = deepcopy(observation)
+        return observation, reward, terminated, truncated, info
+
+
+def _make_world(env_id: str | EnvMaker, max_episode_steps: int | None, env_kwargs: dict[str, Any]) -> gymnasium.Env:
+    return _OwnLastObservation(make_one(env_id, max_episode_steps, env_kwargs))
+
+
+def _in_processes(makers: Sequence[Callable[[], gymnasium.Env]]) -> AsyncVectorEnv:
+    try:
+        return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    except ValueError as error:
+        if "shared_memory" not in str(error):
+            raise
+        # Spaces without a fixed size have no place in shared memory; their values go through pipes.
+        return AsyncVectorEnv(makers, shared_memory=False, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def _name(env_id: str | EnvMaker) -> str:
+    return env_id if isinstance(env_id, str) else getattr(env_id, "__name__", type(env_id).__name__)
+
+
+class GymnasiumVec(VectorWrapper):
+    """Worlds of `gymnasium.vector` with the seeds, final observations and NaN guard of `rlstab.envs.BatchEnv`.
+
+    ``infos["final_obs"]`` is batched like an observation, with meaningful rows where ``infos["_final_obs"]`` is true;
+    all else in ``infos`` is what gymnasium gives. World ``i`` is seeded from ``(seed, i)`` and nothing else.
+
+    Parameters
+    ----------
+    env
+        A vector environment that resets in the step that ends an episode.
+    name
+        What to call it in errors.
+    seed
+        Base seed.
+    world_offset
+        Index of the first world.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], name: str, seed: int = 0, world_offset: int = 0) -> None:
+        super().__init__(env)
+        self.name = name
+        self.total_steps = 0
+        self.elapsed_steps = np.zeros(env.num_envs, np.int64)
+        self._seed = seed
+        self._world_offset = world_offset
+        self._seeded = False
+        self._resumed = 0
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start new episodes.
+
+        Parameters
+        ----------
+        seed
+            New base seed. Without one, the first reset takes that of the constructor and later ones go on.
+        options
+            ``{"worlds": mask or indices}`` resets only those; the rest is for the environments.
+        """
+        if seed is not None:
+            if not isinstance(seed, int | np.integer):
+                message = "the seed of a batch environment is one integer: world i uses (seed, i)"
+                raise UserError(message)
+            self._seed, self._seeded, self._resumed = int(seed), False, 0
+        mask = np.ones(self.num_envs, bool)
+        if options and "worlds" in options:
+            options = dict(options)
+            mask[:] = False
+            mask[np.asarray(options.pop("worlds"))] = True
+        if not self._seeded:
+            # Every world has its seed from the beginning, even if it is not among the first to be reset.
+            mask[:] = True
+        if not mask.any():
+            message = "reset was asked for no world at all"
+            raise UserError(message)
+        options = options or None
+        if not mask.all():
+            options = {**(options or {}), "reset_mask": mask}
+        self.elapsed_steps[mask] = 0
+        seeds = None if self._seeded else self._seeds()
+        self._seeded = True
+        observation, infos = self.env.reset(seed=seeds, options=options)
+        self._guard({"observation": observation})
+        return observation, infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step every world; see `rlstab.envs.BatchEnv.step`.
+
+        Raises
+        ------
+        NonFiniteState
+            An observation or reward is NaN, or a reward infinite.
+        """
+        observation, reward, terminated, truncated, infos = self.env.step(actions)
+        self.total_steps += 1
+        self.elapsed_steps += 1
+        if "final_obs" in infos:
+            infos["final_obs"] = self._dense(infos["final_obs"], infos["_final_obs"])
+            self._guard({"final_obs": infos["final_obs"], "action": actions})
+        self._guard({"observation": observation, "reward": reward, "action": actions})
+        self.elapsed_steps[terminated | truncated] = 0
+        return observation, reward, terminated, truncated, infos
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every world's environment."""
+        return self.env.get_attr(name)  # type: ignore[attr-defined]
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute of every world's environment."""
+        self.env.set_attr(name, values)  # type: ignore[attr-defined]
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Call a method of every world's environment."""
+        return self.env.call(name, *args, **kwargs)  # type: ignore[attr-defined]
+
+    def frame(self, world: int = 0) -> Any:
+        """Picture of one world, ``(height, width, 3)``.
+
+        Raises
+        ------
+        UserError
+            The environment was made without ``render_mode="rgb_array"``.
+        """
+        if self.render_mode != "rgb_array":
+            message = f"{self.name} draws only when made with env_kwargs={{'render_mode': 'rgb_array'}}"
+            raise UserError(message)
+        environments = getattr(self.env, "envs", None)
+        picture = environments[world].render() if environments is not None else self.call("render")[world]
+        return np.asarray(picture)
+
+    def to_sb3(self) -> Any:
+        """View of this environment as Stable-Baselines3's ``VecEnv``."""
+        from rlstab.envs.sb3 import SB3VecEnv
+
+        return SB3VecEnv(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seed and counters. What goes on inside foreign environments can't be saved (see `load_state_dict`)."""
+        return {"seed": self._seed, "total_steps": self.total_steps, "resumed": self._resumed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after a run was interrupted: the next `reset` begins episodes never seen before.
+
+        A foreign environment's inner state is not known, so an interrupted run does not equal an uninterrupted one.
+        """
+        self._seed, self.total_steps = int(state["seed"]), int(state["total_steps"])
+        self._resumed = int(state["resumed"]) + 1
+        self._seeded = False
+
+    def _seeds(self) -> list[int | None]:
+        key = ("world",) if not self._resumed else ("world", "resumed", self.total_steps, self._resumed)
+        return [derive_seed(self._seed, *key, self._world_offset + world) for world in range(self.num_envs)]
+
+    def _dense(self, rows: Any, ended: Any) -> Any:
+        space = self.single_observation_space
+        # Rows of worlds that go on have no meaning; any valid observation fills them.
+        filler = rows[int(np.argmax(ended))]
+        chosen = [row if done else filler for row, done in zip(rows, ended, strict=True)]
+        return concatenate(space, chosen, create_empty_array(space, self.num_envs))
+
+    def _guard(self, arrays: dict[str, Any]) -> None:
+        bad = np.zeros(self.num_envs, bool)
+        for name, array in arrays.items():
+            if name != "action":
+                bad |= self._not_finite(array)
+        if not bad.any():
+            return
+        worlds = np.flatnonzero(bad).tolist()
+        step = int(self.elapsed_steps[worlds[0]])
+        message = (
+            f"{self.name} produced NaN or infinity in world(s) {worlds} at step {step} of the episode "
+            f"(step {self.total_steps} of this environment): check the environment with `rlstab check-env`"
+        )
+        plain = {name: np.asarray(array) for name, array in arrays.items() if not isinstance(array, dict | tuple)}
+        raise NonFiniteState(message, step=self.total_steps, worlds=worlds, arrays=plain)
+
+    def _not_finite(self, batch: Any) -> Any:
+        if isinstance(batch, dict):
+            return np.logical_or.reduce([self._not_finite(value) for value in batch.values()])
+        if isinstance(batch, tuple) and len(batch) and all(isinstance(value, np.ndarray) for value in batch):
+            return np.logical_or.reduce([self._not_finite(value) for value in batch])
+        if not isinstance(batch, np.ndarray) or batch.dtype.kind != "f":
+            return np.zeros(self.num_envs, bool)
+        # One pass over everything first: a NaN or infinity makes the sum one too.
+        if np.isfinite(batch.sum()):
+            return np.zeros(self.num_envs, bool)
+        return ~np.isfinite(batch.reshape(self.num_envs, -1)).all(axis=1)

@@ -106,6 +106,15 @@ class SB3VecEnv(VecEnv):
         self._seed = int(seed)
         return [self._seed] * self.num_envs
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns and lengths of the episodes under way; the state of the worlds is the environment's own."""
+        return {"returns": self._returns.copy(), "lengths": self._lengths.copy()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._returns[...] = state["returns"]
+        self._lengths[...] = state["lengths"]
+
     def close(self) -> None:
         """Close the environment."""
         self.env.close()

@@ -20,6 +20,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
+from rlstab.envs.batch_env import BatchEnv
 from rlstab.envs.sb3 import SB3VecEnv
 from rlstab.errors import UserError
 from rlstab.learning.global_random import GlobalRandom
@@ -42,8 +43,6 @@ class SB3Learner:
         Makes the algorithm on the ``VecEnv`` it is given; called with the algorithm's own random state in place.
     kind
         Which algorithm: ``sac``, ``td3`` or ``dqn``.
-    seed
-        Seed of the environments' first episodes.
     total_steps
         Length of training in environment steps; the exploration schedule of DQN needs it.
     steps_per_iteration
@@ -55,8 +54,7 @@ class SB3Learner:
 
     Notes
     -----
-    Bit-exact resumption needs an environment with ``state_dict``, as the native batch environments have; others start
-    new episodes when resumed.
+    Resumption is bit-exact with native batch environments; others begin new episodes when resumed.
     """
 
     def __init__(
@@ -65,14 +63,12 @@ class SB3Learner:
         build: Callable[[VecEnv], OffPolicyAlgorithm],
         *,
         kind: str,
-        seed: int,
         total_steps: int,
         steps_per_iteration: int,
         checkpoint_replay: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
         self.env = env
-        self._seed = seed
         self._total_steps = total_steps
         self._steps_per_iteration = steps_per_iteration
         self._checkpoint_replay = checkpoint_replay
@@ -104,6 +100,7 @@ class SB3Learner:
         self.num_timesteps = algorithm.num_timesteps
         metrics = {name: float(np.mean(values)) for name, values in train_metrics.items()}
         metrics.pop("train/n_updates", None)
+        metrics.pop("train/learning_rate", None)  # Constant, and in the configuration.
         metrics["train/updates"] = float(algorithm._n_updates)
         metrics["time/steps_per_second"] = (algorithm.num_timesteps - first) / elapsed
         episodes = list(algorithm.ep_info_buffer or ())
@@ -117,7 +114,6 @@ class SB3Learner:
         algorithm = self.algorithm
         optimisers, variables = self._saved_names()
         env_state = getattr(self.env, "state_dict", None)
-        adapter_state = getattr(self._vec_env, "state_dict", None)
         return {
             "policy": self.policy.state_dict(),
             "optimisers": {name: optimiser_to_tree(operator.attrgetter(name)(algorithm)) for name in optimisers},
@@ -131,7 +127,7 @@ class SB3Learner:
             "action_space_random": algorithm.action_space.np_random.bit_generator.state,
             "last_observation": np.array(algorithm._last_obs),
             "env": None if env_state is None else env_state(),
-            "adapter": None if adapter_state is None else adapter_state(),
+            "adapter": self._vec_env.state_dict(),
         }
 
     def load_state_dict(self, tree: dict[str, Any]) -> None:
@@ -164,14 +160,13 @@ class SB3Learner:
             self._load_replay(tree["replay"])
         self._random.load_state_dict(tree["random"])
         algorithm.action_space.np_random.bit_generator.state = tree["action_space_random"]
-        if tree["env"] is not None and hasattr(self.env, "load_state_dict"):
+        if tree["env"] is not None:
             self.env.load_state_dict(tree["env"])  # type: ignore[attr-defined]
-            if tree["adapter"] is not None:
-                self._vec_env.load_state_dict(tree["adapter"])  # type: ignore[attr-defined]
+        if isinstance(self.env, BatchEnv):
+            self._vec_env.load_state_dict(tree["adapter"])
             algorithm._last_obs = np.array(tree["last_observation"])
         else:
-            # Other episodes than those already seen: the position in the training moves the seed on.
-            algorithm.env.seed(self._seed + 1 + algorithm.num_timesteps % 2**30)  # type: ignore[union-attr]
+            # What goes on inside a foreign environment could not be saved: new episodes begin.
             algorithm._last_obs = algorithm.env.reset()  # type: ignore[union-attr, assignment]
 
     def policy_state(self) -> dict[str, Any]:

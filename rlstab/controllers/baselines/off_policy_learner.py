@@ -78,7 +78,6 @@ def build_learner(
         env,
         build,
         kind=method,
-        seed=config.seed,
         total_steps=config.total_steps,
         steps_per_iteration=config.steps_per_iteration,
         checkpoint_replay=config.checkpoint_replay,

@@ -1,0 +1,58 @@
+"""`rlstab check-env ID`: what is wrong with a user's own environment, and how to mend it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tyro.conf import Positional
+
+from rlstab.cli.console import only_results_on_stdout, out, print_json
+from rlstab.cli.parsing import parse
+
+
+@dataclass(frozen=True)
+class CheckEnvOptions:
+    """Check an environment as training would use it: spaces, seeding, types, NaN, ends of episodes, rendering.
+
+    Exit code 0 when nothing would spoil a training, else 1.
+    """
+
+    env: Positional[str]
+    """Environment: an id, or "module:Id" to import your own module first."""
+
+    json: bool = False
+    """Print one JSON document instead of a list."""
+
+
+def run(argv: list[str]) -> int:
+    """Run the command; returns 0 when there is no error, else 1."""
+    options = parse(CheckEnvOptions, argv, "check-env")
+    from rlstab.envs.check import check_env
+
+    with only_results_on_stdout(options.json):
+        findings = check_env(options.env)
+    works = not any(finding.level == "error" for finding in findings)
+    if options.json:
+        print_json({"env": options.env, "ok": works, "findings": findings})
+    else:
+        _print(options.env, findings, works)
+    return 0 if works else 1
+
+
+def _print(env_id: str, findings: list[Any], works: bool) -> None:
+    from rich.text import Text
+
+    console = out()
+    styles = {"error": "bold red", "warning": "yellow"}
+    for finding in findings:
+        line = Text(f"{finding.level:<8}", style=styles.get(finding.level, "dim"))
+        console.print(line.append(finding.what, style="none"))
+        if finding.fix:
+            console.print(Text(f"         {finding.fix}", style="cyan"))
+    if not findings:
+        console.print(f"{env_id}: nothing to complain about", style="green")
+    elif works:
+        console.print(f"{env_id} can be trained on; {len(findings)} remark(s) above", style="yellow")
+    else:
+        console.print(f"{env_id} would spoil a training: mend the errors above", style="bold red")

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from rlstab.analysis.result import Result, Scalar
 from rlstab.errors import UserError
@@ -159,6 +159,9 @@ class BenchmarkResult(Result):
         ax.legend()
         return ax
 
+    def figure(self, path: Path) -> None:
+        """Draw the page's picture; a table of ratios needs none."""
+
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Lay the numbers out as ``(title, columns, rows of text)``, for a terminal or a page."""
         grouped = len(self.labels) > 1
@@ -209,7 +212,7 @@ class BenchmarkResult(Result):
             verdict += "." if partial is None else f", and in {partial} it is ahead of those that do less, too."
             lines += [f"**{verdict}** The smallest ratio to a peer is {least}.", ""]
         for title, columns, rows in self.tables():
-            lines += [f"## {title[0].upper()}{title[1:]}", "", *_markdown_table(columns, rows), ""]
+            lines += [f"## {title[0].upper()}{title[1:]}", "", *markdown_table(columns, rows), ""]
         if self.missing():
             lines += ["## Not measured", "", *(f"* {reason}" for reason in self.missing()), ""]
         lines += ["## Conditions", ""]
@@ -222,8 +225,8 @@ class BenchmarkResult(Result):
             "commit": f"{where.git.get('commit', 'unknown')[:12]}{' with changes' if where.git.get('dirty') else ''}",
             **self.settings,
         }
-        lines += _markdown_table(["what", "value"], [[str(key), str(value)] for key, value in facts_of_run.items()])
-        lines += ["", *_markdown_table(["implementation", "versions"], _version_rows(where.versions)), ""]
+        lines += markdown_table(["what", "value"], [[str(key), str(value)] for key, value in facts_of_run.items()])
+        lines += ["", *markdown_table(["implementation", "versions"], _version_rows(where.versions)), ""]
         return "\n".join(lines)
 
 
@@ -232,7 +235,33 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def write_docs(result: BenchmarkResult, folder: Path | None = None) -> Path:
+class Documented(Protocol):
+    """What a results page is made from."""
+
+    @property
+    def name(self) -> str:
+        """Stem of the files."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Heading, and entry of the index."""
+        ...
+
+    def save(self, path: str | Path) -> Path:
+        """Write the numbers."""
+        ...
+
+    def figure(self, path: Path) -> object:
+        """Write the picture, if the page has one."""
+        ...
+
+    def to_markdown(self) -> str:
+        """Write the page."""
+        ...
+
+
+def write_docs(result: Documented, folder: Path | None = None) -> Path:
     """Write ``NAME.json`` and ``NAME.md`` and list the page in ``index.md``.
 
     Parameters
@@ -252,6 +281,7 @@ def write_docs(result: BenchmarkResult, folder: Path | None = None) -> Path:
         if not folder.is_dir():
             raise UserError(f"there is no {folder}: results pages are written from a checkout installed with pip -e")
     result.save(folder / f"{result.name}.json")
+    result.figure(folder / f"{result.name}.png")
     page = folder / f"{result.name}.md"
     page.write_text(result.to_markdown(), encoding="utf-8")
     index, entry = folder / "index.md", f"* [{result.title}]({page.name})"
@@ -278,7 +308,8 @@ def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lay rows of text out as lines of a Markdown table."""
     return [
         f"| {' | '.join(columns)} |",
         f"|{'---|' * len(columns)}",

@@ -36,6 +36,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             "envs", "rlstab.bench.envs", "environment steps a second, against gymnasium, SB3, EnvPool and mjbatch"
         ),
+        Benchmark("ppo", "rlstab.bench.ppo", "PPO end to end: speed and time to a return, against SB3 and CleanRL"),
+        Benchmark("parity", "rlstab.bench.parity", "returns of PPO with SB3's hyper-parameters, against SB3's PPO"),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

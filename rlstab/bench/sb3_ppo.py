@@ -100,7 +100,9 @@ def main() -> None:
     result = train_and_evaluate(args.env, args.seed, args.steps)
     path = args.out / f"sb3-{args.env}-{args.seed}.json"
     path.write_text(json.dumps(result))
-    print(f"{path}: eval mean {sum(result['eval_returns']) / len(result['eval_returns']):.1f}, {result['steps_per_second']:.0f} steps/s")
+    print(
+        f"{path}: eval mean {sum(result['eval_returns']) / len(result['eval_returns']):.1f}, {result['steps_per_second']:.0f} steps/s"
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,8 @@ class OnPolicyLearner:
         self._recent_returns: deque[float] = deque(maxlen=100)
         self._recent_lengths: deque[int] = deque(maxlen=100)
         self.logger: Any = None
+        self.on_episode: Callable[[int, float, int], None] | None = None
+        """Called with steps so far, undiscounted return and length of every episode that ends, if set."""
 
     def iterate(self) -> dict[str, float]:
         """Collect one rollout and learn from it.
@@ -333,8 +336,12 @@ class OnPolicyLearner:
         self._episode_length += 1
         if ended:
             worlds = np.flatnonzero(terminated | truncated)
-            self._recent_returns.extend(self._episode_return[worlds].tolist())
-            self._recent_lengths.extend(self._episode_length[worlds].tolist())
+            returns, lengths = self._episode_return[worlds].tolist(), self._episode_length[worlds].tolist()
+            self._recent_returns.extend(returns)
+            self._recent_lengths.extend(lengths)
+            if self.on_episode is not None:
+                for episode_return, length in zip(returns, lengths, strict=True):
+                    self.on_episode(self.num_timesteps + self.num_envs, episode_return, length)
             self._episode_return[worlds] = 0.0
             self._episode_length[worlds] = 0
 

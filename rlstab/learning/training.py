@@ -262,7 +262,7 @@ class _Session:
         self._return_mean = self._return_mean if self._score is None else self._score
         if step // self._checkpoint_every > before // self._checkpoint_every:
             self._save(extra=False)
-        elif time.monotonic() >= self._status_due:
+        if time.monotonic() >= self._status_due:
             run.update(step=step)
             self._status_due = time.monotonic() + _STATUS_PERIOD_S
 
@@ -279,8 +279,6 @@ class _Session:
         score = None if extra else self._score
         run.checkpoints.save(step, learner.state_dict(), score=score, meta=meta, extra=extra)
         self._saved = "extra" if extra else "regular"
-        run.update(step=step)
-        self._status_due = time.monotonic() + _STATUS_PERIOD_S
 
     def _conclude(self, finished: bool, reason: str) -> TrainingSummary:
         run, step = self._run, self._learner.num_timesteps

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from rlstab.errors import UserError
 from rlstab.runs.atomic import disk_error
@@ -38,7 +38,7 @@ class MetricsWriter:
         self._descriptor: int | None = None
         self._size = 0
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
         """Append one line.
 
         Parameters

@@ -100,6 +100,10 @@ def test_a_whole_number_may_stand_for_a_number() -> None:
     assert config.disturbances == (Push((1.0, 0.0, 0.0)),)
 
 
+NO_NOISE = {"type": "Noise", "sigma": 0}
+FLAT_PUSH = {"type": "Push", "force": [1, 2]}
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -126,11 +130,11 @@ def test_a_whole_number_may_stand_for_a_number() -> None:
         ({"env": "x", "network": {"hidden": [64, 0]}}, "Config.network.hidden[1] is 0, but must be at least 1"),
         ({"env": "x", "network": {"hidden": [64, "a"]}}, "Config.network.hidden[1] is 'a', but must be a whole number"),
         ({"env": "x", "network": {"hiden": [64]}}, "Config.network has no setting 'hiden'; did you mean 'hidden'?"),
-        ({"env": "x", "network": {"activation": "gelu"}}, "Config.network.activation is 'gelu', but must be one of 'tanh', 'relu'"),
+        ({"env": "x", "network": {"activation": "gelu"}}, "activation is 'gelu', but must be one of 'tanh', 'relu'"),
         ({"env": "x", "network": 3}, "Config.network is 3, but must be a Network"),
-        ({"env": "x", "disturbances": [{"sigma": 1}]}, "Config.disturbances[0] must name its \"type\", one of: Push, Noise"),
-        ({"env": "x", "disturbances": [{"type": "Noise", "sigma": 0}]}, "Config.disturbances[0].sigma is 0.0, but must be greater than 0.0"),
-        ({"env": "x", "disturbances": [{"type": "Push", "force": [1, 2]}]}, "Config.disturbances[0].force is [1, 2], but must be a list of a number, a number, a number"),
+        ({"env": "x", "disturbances": [{"sigma": 1}]}, "disturbances[0] must name its \"type\", one of: Push, Noise"),
+        ({"env": "x", "disturbances": [NO_NOISE]}, "disturbances[0].sigma is 0.0, but must be greater than 0.0"),
+        ({"env": "x", "disturbances": [FLAT_PUSH]}, "[0].force is [1, 2], but must be a list of a number, a number"),
         ({"env": "x", "weights": {"a": "b"}}, "Config.weights['a'] is 'b', but must be a number"),
         ({"env": "x", "curriculum": [[1], [2, None]]}, "Config.curriculum[1][1] is None, but must be a whole number"),
     ],

@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_no_half_line(path: Path, monkeypatch: pytest.MonkeyP
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", half)
-        with pytest.raises(DiskError, match="cannot write metrics to .*: the disk is full"):
+        with pytest.raises(DiskError, match=r"cannot write metrics to .*: the disk is full"):
             writer.write(2, {"a": 2})
     assert path.read_bytes().count(b"\n") == 1
     assert path.read_bytes().endswith(b"\n")

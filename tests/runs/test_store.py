@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import shutil
 import subprocess
@@ -92,29 +94,25 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
     assert names(store) == {"step-000000000010"}
 
 
-def fail_after(bytes_written: int) -> Any:
-    """An ``open`` whose files run into a full disk."""
+class FillingFile(io.FileIO):
+    """A file on a disk that has room for so many bytes only."""
 
-    def open_limited(path: Path, mode: str) -> Any:
-        file = open(path, mode)
-        write, written = file.write, [0]
+    room = 0
 
-        class Limited:
-            def __enter__(self) -> Any:
-                return self
+    def write(self, data: Any) -> int:
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
 
-            def __exit__(self, *error: object) -> None:
-                file.close()
 
-            def write(self, data: Any) -> int:
-                written[0] += len(data)
-                if written[0] > bytes_written:
-                    raise OSError(errno.ENOSPC, "No space left on device")
-                return write(data)
+def open_with_room(room: int) -> Any:
+    def opened(path: Path, mode: str) -> FillingFile:
+        file = FillingFile(path, mode)
+        file.room = room
+        return file
 
-        return Limited()
-
-    return open_limited
+    return opened
 
 
 @pytest.mark.parametrize("room", [0, 100, 5000])
@@ -123,7 +121,7 @@ def test_a_disk_that_fills_up_while_writing_loses_nothing(
 ) -> None:
     store = CheckpointStore(tmp_path, keep_last=1)
     store.save(10, state(1))
-    monkeypatch.setattr(tensors, "open", fail_after(room), raising=False)
+    monkeypatch.setattr(tensors, "open", open_with_room(room), raising=False)
     with pytest.raises(DiskError) as caught:
         store.save(20, state(2))
     message = str(caught.value)
@@ -226,10 +224,8 @@ def test_death_at_any_access_leaves_only_whole_checkpoints(
     store.save(10, state(1))
     with monkeypatch.context() as patch:
         kill_at_call(patch, calls)
-        try:
+        with contextlib.suppress(Killed):
             store.save(10 if replace else 20, state(2))
-        except Killed:
-            pass
     # The next process.
     revived = CheckpointStore(tmp_path, keep_last=1)
     revived.recover()

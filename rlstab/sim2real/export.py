@@ -139,20 +139,20 @@ def export_policy(
     if layout.action.n is not None and layout.observation.n is None:
         clear = _is_clear_choice(module, observations, actions, layout)
         observations, actions = observations[clear], actions[clear]
-    network = _to_onnx(module, observations)
     contract = Contract(
         layout=layout,
         policy_type="feedforward",
         training=dataclasses.replace(training, versions=training.versions or package_versions()),
         normaliser=normaliser,
         opset=OPSET,
-        sha256=hashlib.sha256(network).hexdigest(),
         test_vectors=_test_vectors(observations, actions),
         tolerance=TOLERANCE,
     )
     problem = contract.contradiction()
     if problem:
         raise UserError(f"cannot export for {layout.env_id}: {problem}; mend the environment's layout")
+    network = _to_onnx(module, observations)
+    contract = dataclasses.replace(contract, sha256=hashlib.sha256(network).hexdigest())
     _compare(OnnxPolicy(network, contract, f"the export of {layout.env_id}"), observations, actions)
     write_artefact(target, network, contract)
     artefact = read_artefact(target)

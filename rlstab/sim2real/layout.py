@@ -39,7 +39,8 @@ def layout_of(env: Any, env_id: str = "") -> Layout:
         fields = tuple(ObservationField(str(term.name), int(term.dim), str(term.unit)) for term in terms)
         physics_dt = float(env.physics.timestep)
         return _layout(env, env_id or str(task.id), env.model, physics_dt, int(task.frame_skip), float(env.dt), fields)
-    single: Any = env.envs[0] if hasattr(env, "envs") else env
+    worlds: Any = getattr(getattr(env, "unwrapped", env), "envs", None)
+    single: Any = worlds[0] if worlds else env
     inner: Any = getattr(single, "unwrapped", single)
     control_dt: Any = getattr(inner, "dt", None)
     model: Any = getattr(inner, "model", None)
@@ -115,7 +116,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 def _phrase(value: Any) -> str:
     if value is None:
-        return "absent"
+        return "none"
     return repr(list(value) if isinstance(value, tuple) else value)  # pyright: ignore[reportUnknownArgumentType]
 
 

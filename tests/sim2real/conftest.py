@@ -169,3 +169,47 @@ def make_robot(clock: FakeClock) -> Callable[..., ScriptedRobot]:
         return ScriptedRobot(clock, **settings)
 
     return make
+
+
+def export_linear(env_id: str, gains: NDArray[np.float64], path: Path, **training: Any) -> Any:
+    """Train nothing: export a linear controller of a native environment, and give the policy it was made from."""
+    import torch
+
+    from rlstab.envs.registry import make_vec
+    from rlstab.policies.actor_critic import ActorCriticPolicy, NetworkConfig
+    from rlstab.sim2real.export import export_policy
+    from rlstab.sim2real.layout import layout_of
+
+    env = make_vec(env_id, env_kwargs=training.get("env_kwargs"))
+    config = NetworkConfig(hidden_sizes=(), normalize_observation=False)
+    policy = ActorCriticPolicy(env.single_observation_space, env.single_action_space, config)
+    with torch.no_grad():
+        next(policy.module.actor.parameters()).copy_(torch.from_numpy(np.atleast_2d(gains)))
+    export_policy(policy, path, layout_of(env, env_id), Training(env_id, **training))
+    env.close()
+    return policy
+
+
+PENDULUM_GAINS = np.array([0.3, 3.0, 0.5, 0.6])
+"""Balance InvertedPendulum-v5 for as long as one likes."""
+
+
+@pytest.fixture(scope="session")
+def pendulum(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """An exported controller that balances the inverted pendulum, and the torch policy it was exported from."""
+    path = tmp_path_factory.mktemp("pendulum") / "policy.onnx"
+    return path, export_linear("InvertedPendulum-v5", PENDULUM_GAINS, path)
+
+
+@pytest.fixture(scope="session")
+def hopper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """An exported controller that makes the hopper fall in some way, and the torch policy it was exported from."""
+    path = tmp_path_factory.mktemp("hopper") / "policy.onnx"
+    gains = 0.3 * np.random.default_rng(0).normal(size=(3, 11))
+    return path, export_linear("Hopper-v5", gains, path)
+
+
+@pytest.fixture(scope="session")
+def export_native() -> Callable[..., Any]:
+    """`export_linear`."""
+    return export_linear

@@ -12,11 +12,15 @@ import pytest
 import torch
 from torch import nn
 
+from rlstab.envs.registry import make_vec
 from rlstab.errors import UserError
 from rlstab.policies.actor_critic import ActorCriticPolicy, NetworkConfig
+from rlstab.policies.loading import load_policy
+from rlstab.runs.run import Run
 from rlstab.sim2real.artefact import network_digest, sidecar_path
 from rlstab.sim2real.contract import ActionLayout, Layout, ObservationField, ObservationLayout, Training
-from rlstab.sim2real.export import OPSET, export_policy
+from rlstab.sim2real.deploy import deploy
+from rlstab.sim2real.export import OPSET, export_policy, export_run
 from rlstab.sim2real.layout import layout_of
 from rlstab.sim2real.policy_onnx import OnnxPolicy
 
@@ -53,10 +57,11 @@ def plain_layout(observation: int = 3, action: int = 2) -> Layout:
 def normalising_policy() -> ActorCriticPolicy:
     policy = ActorCriticPolicy(BOX(-np.inf, np.inf, (3,)), BOX(-2, 0.5, (2,)), NetworkConfig(activation="elu"), seed=1)
     rng = np.random.default_rng(0)
+    assert policy.module.normalizer is not None
     policy.module.normalizer.update(torch.from_numpy(rng.normal([100, 0, -1], [1e-3, 50, 1], (1000, 3))))
     with torch.no_grad():
-        for linear in policy.module.actor.linears:
-            linear.weight.mul_(8.0)
+        for parameter in policy.module.actor.parameters():
+            parameter.mul_(8.0)
     return policy
 
 
@@ -144,7 +149,7 @@ def test_discrete_observations_are_exported(tmp_path: Path) -> None:
     states = np.arange(16)
     expected, _ = policy.predict(states, deterministic=True)
     np.testing.assert_allclose(exported.predict(states)[0], expected, atol=1e-5)
-    np.testing.assert_allclose(exported.predict(np.int64(3))[0], expected[3], atol=1e-5)
+    np.testing.assert_allclose(exported.predict(np.array(3))[0], expected[3], atol=1e-5)
 
 
 class NotFinite(nn.Module):
@@ -177,12 +182,6 @@ def test_the_file_name_must_say_what_it_is(tmp_path: Path) -> None:
         export(Wrapped(nn.Linear(3, 2)), tmp_path / "policy.pt", plain_layout())
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file"):
-        export(Wrapped(nn.Linear(3, 2)), tmp_path / "file" / "policy.onnx", plain_layout())
-
-
 def test_a_network_that_onnx_runtime_computes_differently_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,3 +210,49 @@ def test_a_network_with_a_free_action_range_is_exported(tmp_path: Path) -> None:
     layout = dataclasses.replace(plain_layout(), action=ActionLayout("continuous", (2,), "float32"))
     exported = export(Wrapped(nn.Linear(3, 2)), tmp_path / "policy.onnx", layout)
     assert exported.action_space == BOX(-np.inf, np.inf, (2,), np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    env_id, settings = "InvertedPendulum-v5", {"reset_noise_scale": 0.02}
+    env = make_vec(env_id)
+    config = {"env": env_id, "env_kwargs": settings, "max_episode_steps": 30}
+    run = Run.create(
+        tmp_path_factory.mktemp("runs"),
+        method="ppo",
+        env_id=env_id,
+        config=config,
+        seed=5,
+        device="cpu",
+        command=["rlstab"],
+    )
+    for step, score in ((100, 9.0), (200, 3.0)):
+        policy = ActorCriticPolicy(env.single_observation_space, env.single_action_space, seed=step)
+        run.checkpoints.save(step, {"policy": policy.state_dict()}, score=score)
+    env.close()
+    return run
+
+
+def test_a_run_is_exported_with_its_provenance_and_runs_as_it_was_trained(run: Run) -> None:
+    artefact = export_run(run.path)
+    assert artefact.path == run.path / "exports" / "policy.onnx"
+    training = artefact.contract.training
+    assert (training.method, training.run, training.seed, training.steps) == ("ppo", run.info.name, 5, 100)
+    assert (training.env_kwargs, training.max_episode_steps) == ({"reset_noise_scale": 0.02}, 30)
+    assert training.git.removesuffix("-dirty") == run.info.git.get("commit", "")
+    assert training.versions == run.info.versions
+    assert max(deploy(artefact.path, episodes=2, realtime=False).lengths) <= 30
+
+
+def test_the_checkpoint_can_be_chosen(run: Run, tmp_path: Path) -> None:
+    last = export_run(run, tmp_path / "last.onnx", which="last")
+    assert last.contract.training.steps == 200
+    expected, _ = load_policy(run, 200).predict(np.ones(4), deterministic=True)
+    np.testing.assert_allclose(OnnxPolicy.load(last.path).predict(np.ones(4))[0], expected, atol=1e-5)
+
+
+def test_what_is_not_a_run_or_has_no_such_checkpoint_is_named(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a run"):
+        export_run(tmp_path)
+    with pytest.raises(UserError, match="150"):
+        export_run(run, which=150)

@@ -159,9 +159,9 @@ def acted(**changes: Any) -> Callable[[Layout], Layout]:
     ("departure", "named"),
     [
         (change(control_dt=0.01), "control_dt is 0.01, the controller was exported for 0.02"),
-        (change(control_dt=None), "control_dt is absent"),
+        (change(control_dt=None), "control_dt is none"),
         (change(decimation=2), "decimation is 2"),
-        (change(joints=()), "joint 0 is absent, the controller was exported for 'slider'"),
+        (change(joints=()), "joint 0 is none, the controller was exported for 'slider'"),
         (lambda layout: dataclasses.replace(layout, joints=layout.joints[::-1]), "joint 0 is 'hinge'"),
         (lambda layout: dataclasses.replace(layout, joints=(*layout.joints, Joint("c", "free", ()))), "joint 2 is 'c'"),
         (first("joints", type="hinge"), "type of joint 'slider'"),

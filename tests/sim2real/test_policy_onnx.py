@@ -47,7 +47,7 @@ def test_a_network_that_computes_something_else_is_refused(write_file: Callable[
 
 def test_a_network_whose_output_is_nan_is_refused_before_it_runs(write_file: Callable[..., Path]) -> None:
     diverged = np.full((1, 3), np.nan, np.float32)
-    with pytest.raises(UserError, match="NaN or infinite.*weights diverged"):
+    with pytest.raises(UserError, match=r"NaN or infinite.*weights diverged"):
         OnnxPolicy.load(write_file(diverged))
 
 

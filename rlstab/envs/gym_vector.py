@@ -236,7 +236,7 @@ class GymnasiumVec(VectorWrapper):
         if not mask.all():
             options = {**(options or {}), "reset_mask": mask}
         self.elapsed_steps[mask] = 0
-        seeds = None if self._seeded else self._seeds()
+        seeds: Any = None if self._seeded else self._seeds()
         self._seeded = True
         observation, infos = self.env.reset(seed=seeds, options=options)
         self._guard({"observation": observation})

@@ -157,7 +157,7 @@ class SB3VecEnv(VecEnv):
             Only some worlds of a batch that can't be addressed singly were asked for.
         """
         chosen = list(self._get_indices(indices))
-        environments = getattr(self.env, "envs", None)
+        environments = getattr(self.env.unwrapped, "envs", None)
         if environments is not None:
             return [
                 environments[world].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for world in chosen

@@ -16,6 +16,10 @@ EVERYTHING = (
 )
 
 
+def hopper(*arguments: Any, **settings: Any) -> Any:
+    return make_vec("Hopper-v5", *arguments, **settings)
+
+
 def trajectory(env: Any, steps: int, start: int = 0) -> np.ndarray:
     worlds = np.arange(env.num_envs) + env._world_offset
     observations = []
@@ -26,13 +30,13 @@ def trajectory(env: Any, steps: int, start: int = 0) -> np.ndarray:
 
 
 def test_a_disturbed_run_continues_bit_for_bit_from_its_saved_state():
-    env = make_vec("Hopper-v5", 3, seed=4, disturbances=EVERYTHING, num_threads=1)
+    env = hopper(3, seed=4, disturbances=EVERYTHING, num_threads=1)
     env.reset()
     trajectory(env, 60)
     saved = unpack(*pack(env.state_dict()))
     expected = trajectory(env, 60, 60)
 
-    other = make_vec("Hopper-v5", 3, seed=9, disturbances=EVERYTHING, num_threads=1)
+    other = hopper(3, seed=9, disturbances=EVERYTHING, num_threads=1)
     other.reset()
     trajectory(other, 5)
     other.load_state_dict(saved)
@@ -40,8 +44,8 @@ def test_a_disturbed_run_continues_bit_for_bit_from_its_saved_state():
 
 
 def test_a_disturbed_world_does_not_depend_on_the_others():
-    many = make_vec("Hopper-v5", 4, seed=4, disturbances=EVERYTHING)
-    one = make_vec("Hopper-v5", 1, seed=4, disturbances=EVERYTHING, world_offset=3)
+    many = hopper(4, seed=4, disturbances=EVERYTHING)
+    one = hopper(1, seed=4, disturbances=EVERYTHING, world_offset=3)
     many.reset()
     one.reset()
     np.testing.assert_array_equal(trajectory(many, 80)[:, 3], trajectory(one, 80)[:, 0])
@@ -49,20 +53,20 @@ def test_a_disturbed_world_does_not_depend_on_the_others():
 
 def test_harmless_disturbances_change_nothing():
     harmless = parse("gain=1,mass=1,friction=1,latency=0,observation_delay=0,noise=0,tilt=0")
-    disturbed = make_vec("Hopper-v5", 2, seed=0, disturbances=harmless)
-    plain = make_vec("Hopper-v5", 2, seed=0)
+    disturbed = hopper(2, seed=0, disturbances=harmless)
+    plain = hopper(2, seed=0)
     np.testing.assert_array_equal(disturbed.reset()[0], plain.reset()[0])
     np.testing.assert_array_equal(trajectory(disturbed, 100), trajectory(plain, 100))
 
 
 def test_disturbances_leave_the_initial_states_alone():
-    disturbed = make_vec("Hopper-v5", 3, seed=0, disturbances=parse("mass=0.5:2,latency=1"))
-    np.testing.assert_array_equal(disturbed.reset()[0], make_vec("Hopper-v5", 3, seed=0).reset()[0])
+    disturbed = hopper(3, seed=0, disturbances=parse("mass=0.5:2,latency=1"))
+    np.testing.assert_array_equal(disturbed.reset()[0], hopper(3, seed=0).reset()[0])
 
 
 def test_one_value_serves_many_environments_without_sharing_memory():
     delay = ObservationDelay(1)
-    first, second = (make_vec("Hopper-v5", 1, seed=0, disturbances=[delay]) for _ in range(2))
+    first, second = (hopper(1, seed=0, disturbances=[delay]) for _ in range(2))
     first.reset()
     trajectory(first, 3)
     second.reset()
@@ -71,8 +75,8 @@ def test_one_value_serves_many_environments_without_sharing_memory():
 
 
 def test_order_is_that_of_the_list():
-    noise_then_delay = make_vec("Hopper-v5", 1, seed=0, disturbances=[ObservationNoise(0.1), ObservationDelay(1)])
-    delay_then_noise = make_vec("Hopper-v5", 1, seed=0, disturbances=[ObservationDelay(1), ObservationNoise(0.1)])
+    noise_then_delay = hopper(1, seed=0, disturbances=[ObservationNoise(0.1), ObservationDelay(1)])
+    delay_then_noise = hopper(1, seed=0, disturbances=[ObservationDelay(1), ObservationNoise(0.1)])
     first = noise_then_delay.reset()[0]
     delay_then_noise.reset()
     # Delayed noise: the first observation is seen again, noise and all. Noise after the delay is drawn anew.
@@ -83,9 +87,9 @@ def test_order_is_that_of_the_list():
 def test_something_else_is_refused():
     wrong: Any = ["gain=0.8"]
     with pytest.raises(UserError, match="not a disturbance"):
-        make_vec("Hopper-v5", 1, disturbances=wrong)
+        hopper(1, disturbances=wrong)
 
 
 def test_an_empty_list_costs_nothing():
-    assert make_vec("Hopper-v5", 1).disturbances == ()
-    assert len(make_vec("Hopper-v5", 1, disturbances=[ParameterScale("mass", 1.0)] * 3).disturbances) == 1
+    assert hopper(1).disturbances == ()
+    assert len(hopper(1, disturbances=[ParameterScale("mass", 1.0)] * 3).disturbances) == 1

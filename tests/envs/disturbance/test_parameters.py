@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import mujoco
 import numpy as np
 import pytest
@@ -9,8 +11,12 @@ from rlstab.envs.registry import make_vec
 from rlstab.errors import UserError
 
 
+def hopper(*arguments: Any, **settings: Any) -> Any:
+    return make_vec("Hopper-v5", *arguments, **settings)
+
+
 def final_state(disturbances, steps=60):
-    env = make_vec("Hopper-v5", 1, seed=0, disturbances=disturbances, num_threads=1)
+    env = hopper(1, seed=0, disturbances=disturbances, num_threads=1)
     env.reset(seed=0)
     for _ in range(steps):
         env.step(np.full((1, 3), 0.3))
@@ -19,7 +25,7 @@ def final_state(disturbances, steps=60):
 
 def contact_friction(disturbances):
     """Sliding friction of the contact between foot and floor, as the engine resolves it."""
-    env = make_vec("Hopper-v5", 1, disturbances=disturbances, num_threads=1)
+    env = hopper(1, disturbances=disturbances, num_threads=1)
     env.reset(seed=0)
     model = env.physics.world_model(0)
     data = mujoco.MjData(model)
@@ -81,7 +87,7 @@ def test_scaling_the_floor_alone_downwards_changes_nothing():
     ],
 )
 def test_each_parameter_reaches_its_field(parameter, field):
-    env = make_vec("Hopper-v5", 1, disturbances=[ParameterScale(parameter, 0.5)], num_threads=1)
+    env = hopper(1, disturbances=[ParameterScale(parameter, 0.5)], num_threads=1)
     env.reset(seed=0)
     get = lambda model: model.opt.gravity if field == "opt.gravity" else getattr(model, field)  # noqa: E731
     np.testing.assert_allclose(get(env.physics.world_model(0)), 0.5 * get(env.model))

@@ -72,9 +72,9 @@ def export_run(
 
     opened = run if isinstance(run, Run) else Run.open(Path(run))
     info = opened.info
-    policy = load_policy(opened, which)
-    store = opened.checkpoints
-    checkpoint = {"best": store.best, "last": store.latest}[which]() if isinstance(which, str) else store.at(which)
+    # Resolved once: the run may still be training, and its best checkpoint change.
+    step = _step(opened, which)
+    policy = load_policy(opened, which if step is None else step)
     env_kwargs: dict[str, Any] = info.config.get("env_kwargs") or {}
     max_episode_steps: int | None = info.config.get("max_episode_steps")
     env = make_vec(info.env_id, max_episode_steps=max_episode_steps, env_kwargs=env_kwargs)
@@ -89,7 +89,7 @@ def export_run(
         method=info.method,
         run=info.name,
         seed=info.seed,
-        steps=None if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
+        steps=step,
         git=_revision(info.git),
         gap=str(info.config.get("disturbances") or "none"),
         versions=info.versions,
@@ -286,6 +286,13 @@ def _normaliser(module: torch.nn.Module) -> Normaliser | None:
     mean, var = (tuple(values.double().tolist()) for values in (found[0].mean, found[0].var))
     clip = float(found[0].limit)
     return Normaliser(True, mean, var, float(found[0].eps), clip if math.isfinite(clip) else None)
+
+
+def _step(run: Run, which: str | int) -> int | None:
+    if isinstance(which, int):
+        return which
+    path = run.checkpoints.best() if which == "best" else run.checkpoints.latest()
+    return None if path is None else int(path.name.rpartition("-")[2])
 
 
 def _revision(git: dict[str, Any]) -> str:

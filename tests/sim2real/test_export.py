@@ -192,7 +192,7 @@ def test_a_network_that_onnx_runtime_computes_differently_is_not_written(
         return action + np.float32(3e-5), state
 
     monkeypatch.setattr(OnnxPolicy, "predict", shifted)
-    with pytest.raises(UserError, match=r"differs from torch by 3e-05 \(allowed 1e-05\)"):
+    with pytest.raises(UserError, match=r"differs from torch by [23][.0-9]*e-05 \(allowed 1e-05\)"):
         export(Wrapped(nn.Sequential(nn.Linear(3, 2), nn.Tanh())), tmp_path / "policy.onnx", plain_layout())
     assert list(tmp_path.iterdir()) == []
 

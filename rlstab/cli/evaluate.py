@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,27 +161,25 @@ def _choose_renderer() -> None:
     # Before anything imports mujoco, which reads its choice of renderer once.
     from rlstab.envs.rendering import choose_backend
 
-    try:
+    # If none works, the recording says so.
+    with contextlib.suppress(UserError):
         choose_backend()
-    except UserError as error:
-        note(f"no video: {error}")
 
 
-def _record(subject: Subject, options: EvaluateOptions) -> Path | None:
+def _record(subject: Subject, options: EvaluateOptions) -> str | None:
     from rlstab.analysis.video import record
 
     folder = subject.path.parent if subject.run is None else subject.run.folder("videos")
-    target = folder / f"{subject.path.stem}-seed{options.seed}.mp4"
-    try:
-        return record(
-            subject.policy,
-            subject.env_id,
-            target,
-            seed=options.seed,
-            deterministic=not options.stochastic,
-            max_episode_steps=subject.max_episode_steps,
-        )
-    except UserError as error:
+    recording = record(
+        subject.policy,
+        subject.env_id,
+        folder / f"{subject.path.stem}-seed{options.seed}.mp4",
+        seed=options.seed,
+        deterministic=not options.stochastic,
+        max_episode_steps=subject.max_episode_steps,
+    )
+    if not recording.path:
         # The numbers are there; a machine without rendering libraries must not lose them.
-        note(f"no video: {error}")
+        note(f"no video: {recording.notice}; `rlstab doctor` says what is missing")
         return None
+    return recording.path

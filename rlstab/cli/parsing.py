@@ -14,7 +14,13 @@ from rlstab.errors import UserError
 Options = TypeVar("Options")
 
 
-def parse(options: type[Options], argv: Sequence[str], command: str, default: Options | None = None) -> Options:
+def parse(
+    options: type[Options],
+    argv: Sequence[str],
+    command: str,
+    default: Options | None = None,
+    description: str | None = None,
+) -> Options:
     """Read flags into a dataclass.
 
     Parameters
@@ -27,6 +33,8 @@ def parse(options: type[Options], argv: Sequence[str], command: str, default: Op
         What the user typed, such as ``train ppo``; for the usage line.
     default
         Values of the flags that are not given, where they differ from the dataclass's own.
+    description
+        Text at the top of the help; default: the dataclass's docstring.
 
     Raises
     ------
@@ -43,21 +51,25 @@ def parse(options: type[Options], argv: Sequence[str], command: str, default: Op
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options, args=_spell_as_declared(argv), prog=program, **extra)
+            return tyro.cli(
+                options, args=_spell_as_declared(argv), prog=program, description=description, **extra
+            )
     except SystemExit as stop:
         if not stop.code:
             raise
         raise UserError(_one_line(complaint.getvalue(), program)) from None
 
 
-def parse_parts(parts: Mapping[str, Any], argv: Sequence[str], command: str) -> list[Any]:
+def parse_parts(
+    parts: Mapping[str, Any], argv: Sequence[str], command: str, description: str | None = None
+) -> list[Any]:
     """Read flags into several dataclasses at once, without prefixes; their fields must have different names.
 
     Parameters
     ----------
     parts
         Title of a group of flags in the help -> dataclass, or an instance of one for other defaults.
-    argv, command
+    argv, command, description
         See `parse`.
 
     Returns
@@ -73,7 +85,7 @@ def parse_parts(parts: Mapping[str, Any], argv: Sequence[str], command: str) -> 
         marked: Any = OmitArgPrefixes[type(default)]
         fields.append((title, marked, dataclasses.field(default=default)))
     combined = dataclasses.make_dataclass("Flags", fields, frozen=True)
-    parsed = parse(combined, argv, command)
+    parsed = parse(combined, argv, command, description=description)
     return [getattr(parsed, title) for title in parts]
 
 
@@ -115,6 +127,9 @@ def _one_line(box: str, program: str) -> str:
         elif content:
             sections[-1].append(content)
     sections = [section for section in sections if section]
+    if "╭" not in plain:
+        # Where the terminal's encoding lacks box characters, the title is a section of its own.
+        sections = sections[1:]
     if not sections:
         return f"the arguments of `{program}` are not understood; see {program} --help"
     message = " ".join(sections[0]).rstrip(".!")

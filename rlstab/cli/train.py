@@ -86,7 +86,9 @@ def configure(method: str, argv: Sequence[str]) -> tuple[TrainOptions, BaseConfi
     env = value_of("--env", argv) or defaults.env
     preset = registry.load_preset(method, env, value_of("--preset", argv))
     defaults = preset.apply(dataclasses.replace(defaults, env=env))
-    options, config = parse_parts({"run": TrainOptions, method: defaults}, argv, f"train {method}")
+    origin = f"those of the preset {preset.name}" if preset.name else "plain defaults"
+    description = f"{registry.get(method).summary}. Settings below are {origin}; flags override them."
+    options, config = parse_parts({"run": TrainOptions, method: defaults}, argv, f"train {method}", description)
     validate(options)
     validate(config)
     return options, config, preset

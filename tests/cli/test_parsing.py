@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,7 +52,10 @@ def test_values_and_defaults():
         (["stray"], "stray"),
     ],
 )
-def test_mistakes_are_one_line_that_names_the_flag(argv, expected):
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_mistakes_are_one_line_that_names_the_flag(argv, expected, encoding, monkeypatch):
+    # The parser draws a box, or something simpler where the terminal lacks the characters.
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
     with pytest.raises(UserError) as caught:
         parse(Flags, argv, "try")
     message = str(caught.value)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from rlstab.bench import registry
+from rlstab.bench.common import BenchmarkResult, Conditions, Measurement
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    repetitions: int = 3
+    """How often."""
+
+
+@pytest.fixture(autouse=True)
+def benchmark(monkeypatch):
+    """A benchmark that takes no time."""
+
+    def measure(self, options, on_progress):
+        on_progress("half done")
+        print("chatter of a library")
+        samples = tuple(float(number + 1) for number in range(options.repetitions))
+        slower = tuple(sample / 2 for sample in samples)
+        return BenchmarkResult(
+            name="nothing",
+            title="Nothing",
+            about="Nothing.",
+            command="rlstab bench nothing",
+            unit="steps/s",
+            higher_is_better=True,
+            reference="ours",
+            labels=("task",),
+            measurements=(Measurement(("A",), "ours", samples), Measurement(("A",), "theirs", slower)),
+            conditions=Conditions.now(1),
+        )
+
+    monkeypatch.setitem(registry.BENCHMARKS, "nothing", registry.Benchmark("nothing", "none", "nothing at all"))
+    monkeypatch.setattr(registry.Benchmark, "options", lambda self: Options)
+    monkeypatch.setattr(registry.Benchmark, "measure", measure)
+
+
+def test_tables_and_ratio(call):
+    code, out, err = call("bench", "nothing")
+    assert code == 0
+    assert "2.00" in out
+    assert "half done" in err
+
+
+def test_json(call_json):
+    _, document = call_json("bench", "nothing", "--repetitions", 2)
+    assert document["measurements"][0]["samples"] == [1.0, 2.0]
+
+
+def test_results_page(call, tmp_path):
+    assert call("bench", "nothing", "--out", tmp_path / "results")[0] == 0
+    assert (tmp_path / "results" / "nothing.md").exists()
+
+
+def test_names(call, refused):
+    assert "nothing at all" in call("bench", "--help")[1]
+    assert "which benchmark?" in refused("bench")
+    assert "did you mean 'nothing'" in refused("bench", "nothin")

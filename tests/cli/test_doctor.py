@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from rlstab.cli import doctor
+
+
+def by_name(document):
+    return {check["name"]: check for check in document["checks"]}
+
+
+def test_a_working_installation(call_json, monkeypatch):
+    monkeypatch.setattr(doctor, "_rendering", lambda: doctor.Check("rendering", "ok", "off-screen through egl"))
+    code, document = call_json("doctor")
+    checks = by_name(document)
+    assert code == 0
+    assert document["core_works"] is True
+    assert checks["torch"]["level"] == "ok"
+    assert checks["physics"]["level"] == "ok"
+    assert all(check["fix"] for check in document["checks"] if check["level"] == "problem")
+    assert all(check["fix"] for check in document["checks"] if check["name"].startswith("extra ") and check["level"] != "ok")
+
+
+def test_a_broken_package_fails_the_core(call, monkeypatch):
+    monkeypatch.setitem(doctor._MODULES, "numpy", "no_such_module")
+    monkeypatch.setattr(doctor, "_rendering", lambda: doctor.Check("rendering", "ok", ""))
+    code, out, _ = call("doctor")
+    assert code == 1
+    assert "pip install --force-reinstall numpy" in out
+    assert "the core does not work" in out
+
+
+def test_too_many_threads_are_a_problem(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4096")
+    problems = [check for check in doctor._threads() if check.level == "problem"]
+    assert "export OMP_NUM_THREADS=1" in problems[0].fix
+
+
+def test_disk_that_cannot_be_written(monkeypatch, tmp_path):
+    def refuse(**arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    check = doctor._disk(tmp_path / "runs" / "deep")
+    assert check.level == "problem"
+    assert "--run-dir" in check.fix
+
+
+def test_a_folder_that_is_not_there_yet_is_fine(tmp_path):
+    assert doctor._disk(tmp_path / "runs" / "deep").level in ("ok", "problem")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("level", "says"), [("ok", "everything that training needs works"), ("problem", "to mend")])
+def test_verdict(capsys, level, says):
+    doctor._print([doctor.Check("disk", level, "", "make room" if level == "problem" else "")], works=True)
+    assert says in capsys.readouterr().out

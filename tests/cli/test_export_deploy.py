@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    from rlstab.cli.main import main
+
+    path = tmp_path_factory.mktemp("exported") / "policy.onnx"
+    assert main(["export", str(trained), "--out", str(path)]) == 0
+    return path
+
+
+def test_export_into_the_run(call, call_json, trained):
+    code, out, _ = call("export", trained)
+    assert code == 0
+    assert f"rlstab deploy {trained / 'exports' / 'policy.onnx'}" in out.replace("\n", "")
+    code, document = call_json("export", trained, "--checkpoint", "last")
+    assert document["steps"] == 512
+    assert len(document["sha256"]) == 64
+
+
+def test_export_mistakes(refused, trained, tmp_path):
+    assert ".onnx" in refused("export", trained, "--out", tmp_path / "policy.bin")
+    assert "is not a run" in refused("export", tmp_path)
+
+
+def test_deploy_returns_what_evaluation_does(call_json, trained, exported):
+    _, evaluated = call_json("evaluate", trained, "--episodes", 4)
+    code, deployed = call_json("deploy", exported, "--no-realtime", "--episodes", 4, "--seed", 10_000)
+    assert code == 0
+    np.testing.assert_allclose(deployed["returns"], evaluated["evaluations"][0]["returns"], rtol=0.02)
+    assert deployed["latency_ms"]["inference"]["count"] == sum(deployed["lengths"])
+
+
+def test_deploy_prints_returns_and_latency(call, exported):
+    code, out, err = call("deploy", exported, "--no-realtime")
+    assert code == 0
+    assert "mean return" in out
+    assert "inference" in out
+    assert "episode 1/1" in err
+
+
+def test_paced_deployment_keeps_the_duration(call_json, exported):
+    _, document = call_json("deploy", exported, "--duration", "0.2")
+    assert document["realtime"]
+    assert document["lengths"][0] <= 5
+    assert document["latency_ms"]["period_error"]["count"] > 0
+
+
+def test_dry_run_moves_nothing(call, call_json, exported):
+    code, out, _ = call("deploy", exported, "--dry-run")
+    assert code == 0
+    assert "keeps its contract" in out
+    assert call_json("deploy", exported, "--dry-run")[1]["ok"] is True
+
+
+def test_deploy_does_not_import_torch(exported):
+    code = (
+        "import sys\n"
+        "from rlstab.cli.main import main\n"
+        f"assert main(['deploy', {str(exported)!r}, '--no-realtime']) == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_deploy_mistakes(refused, exported, tmp_path):
+    assert "no-such.onnx" in refused("deploy", tmp_path / "no-such.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"not onnx")
+    assert "broken.onnx" in refused("deploy", tmp_path / "broken.onnx")
+    refused("deploy", exported, "--env", "Hopper-v5")
+    assert "mujoco" in refused("deploy", exported, "--backend", "mujcoo")
+    assert "at least 1" in refused("deploy", exported, "--episodes", "0")
+    assert "greater than 0" in refused("deploy", exported, "--duration", "0")

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from rlstab.cli.main import main
+from rlstab.cli.train import configure
+from rlstab.errors import UserError
+from rlstab.runs.checkpoint import read_checkpoint
+from rlstab.runs.run import Run
+from tests.cli.conftest import TRAIN
+
+
+def test_run_directory_holds_the_resolved_configuration(trained):
+    info = Run.open(trained).info
+    assert info.status == "finished"
+    assert info.step == 512
+    assert info.config["hidden_sizes"] == [8]
+    assert info.config["checkpoint_every"] == 256
+    assert info.command[:3] == ["rlstab", "train", "ppo"]
+
+
+def test_json_is_one_document_and_progress_is_on_stderr(call, tmp_path):
+    code, out, err = call(*TRAIN, "--total-steps", 128, "--run-dir", tmp_path, "--name", "a", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["status"] == "finished"
+    assert document["run"] == str(tmp_path / "a")
+    assert "step 128/128" in err
+
+
+def test_preset_is_told_and_flags_win(capsys):
+    _, config, preset = configure("sac", ["--env", "Swimmer-v5", "--learning-starts", "7"])
+    assert preset.name == "Swimmer-v5"
+    assert config.gamma == 0.9999
+    assert config.learning_starts == 7
+    _, plain, _ = configure("sac", ["--env", "Swimmer-v5", "--preset", "none"])
+    assert plain.gamma == 0.99
+    _, named, _ = configure("sac", ["--preset", "Swimmer-v5"])
+    assert (named.env, named.gamma) == ("Hopper-v5", 0.9999)
+
+
+def test_preset_shows_in_help(capsys):
+    assert main(["train", "sac", "--env", "Swimmer-v5", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "(default: 0.9999)" in shown
+    assert "Settings below are those of the preset Swimmer-v5" in " ".join(shown.split())
+
+
+def test_preset_is_announced(call, tmp_path):
+    _, _, err = call("train", "td3", "--env", "Hoppper-v5", "--run-dir", tmp_path)
+    assert "no preset of td3" in err
+    _, _, err = call("train", "dqn", "--device", "nowhere", "--run-dir", tmp_path)
+    assert "preset dqn/CartPole-v1: total_steps 50000" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["pppo"], "did you mean 'ppo'"),
+        ([], "which method?"),
+        (["ppo", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'"),
+        (["sac", "--env", "CartPole-v1"], "ppo or dqn"),
+        (["dqn", "--env", "Hopper-v5"], "ppo or sac or td3"),
+        (["ppo", "--seed", "x"], "--seed"),
+        (["ppo", "--seed", "-1"], "seed is -1, but must be at least 0"),
+        (["sac", "--gamma", "1.5"], "gamma is 1.5, but must be at most 1.0"),
+        (["sac", "--batch-size", "0"], "batch_size is 0, but must be at least 1"),
+        (["ppo", "--learning-rat", "1"], "did you mean --learning-rate"),
+        (["ppo", "--preset", "fast"], "no preset 'fast'"),
+        (["ppo", "--name", "a/b"], "letters, digits"),
+        (["ppo", "--resume", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing_behind(refused, tmp_path, arguments, expected):
+    assert expected in refused("train", *arguments)
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir())
+
+
+def test_existing_name_is_refused_with_the_command_to_go_on(refused, trained):
+    line = refused(*TRAIN, "--run-dir", trained.parent, "--name", "run")
+    assert f"rlstab train --resume {trained}" in line
+
+
+def test_folder_that_is_no_run(refused, tmp_path):
+    assert "is not a run" in refused("train", "--resume", tmp_path)
+
+
+def test_finished_run_needs_more_steps(refused, trained):
+    assert "--total-steps" in refused("train", "--resume", trained)
+
+
+def test_other_method_when_resuming(refused, trained):
+    assert "is a run of ppo, not sac" in refused("train", "sac", "--resume", trained)
+
+
+def test_resume_extends_a_run_and_equals_the_uninterrupted_one(call, tmp_path):
+    common = [*TRAIN, "--checkpoint-every", "256", "--run-dir", tmp_path]
+    assert call(*common, "--total-steps", 768, "--name", "whole")[0] == 0
+    assert call(*common, "--total-steps", 384, "--name", "parts")[0] == 0
+    assert call("train", "--resume", tmp_path / "parts", "--total-steps", 768)[0] == 0
+    first, second = (read_checkpoint(Run.open(tmp_path / name).checkpoints.latest()) for name in ("whole", "parts"))
+    assert first.step == second.step == 768
+    for name, value in first.state["policy"]["weights"].items():
+        np.testing.assert_array_equal(value, second.state["policy"]["weights"][name])
+    assert Run.open(tmp_path / "parts").info.config["total_steps"] == 768
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path, call):
+    command = [sys.executable, "-m", "rlstab.cli", *TRAIN, "--total-steps", "10000000", "--run-dir", str(tmp_path)]
+    process = subprocess.Popen([*command, "--name", "a"], stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("step "):
+            break
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    told = process.stderr.read()
+    assert process.wait() == 130
+    assert f"rlstab train --resume {tmp_path / 'a'}" in told
+    run = Run.open(tmp_path / "a")
+    assert run.info.status == "interrupted"
+    step = run.checkpoints.steps()[-1]
+    code, _, err = call("train", "--resume", tmp_path / "a", "--total-steps", step + 128)
+    assert code == 0
+    assert f"at step {step} from" in err
+
+
+def test_a_second_writer_is_refused(refused, trained):
+    with Run.open(trained).lock():
+        assert "rlstab: " in refused("train", "--resume", trained, "--total-steps", "1024")
+
+
+def test_configure_validates_presets_too():
+    with pytest.raises(UserError, match="clip_range"):
+        configure("ppo", ["--clip-range", "-0.1"])

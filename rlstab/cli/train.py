@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
 from rlstab.cli.parsing import asks_for_help, parse, parse_parts, value_of
@@ -94,65 +94,106 @@ def configure(method: str, argv: Sequence[str]) -> tuple[TrainOptions, BaseConfi
     return options, config, preset
 
 
-def _start(method: str, argv: list[str]) -> int:
+def begin(method: str, config: BaseConfig, folder: Path, name: str | None, command: list[str]) -> tuple[Run, TrainingSummary]:
+    """Make a run and train it.
+
+    Parameters
+    ----------
+    method, config
+        What to train.
+    folder, name
+        Folder of runs, and the run's own name in it or None for one that is made up.
+    command
+        What the user typed, for the record.
+
+    Raises
+    ------
+    UserError
+        Something about the environment, the device or the folder is wrong; or training failed.
+    """
     from rlstab.runs.run import Run
 
+    # Before the run's folder: what is wrong with the environment or the device leaves nothing behind.
+    learner = registry.get(method).make_learner(config)
+    try:
+        made = Run.create(
+            folder,
+            method=method,
+            env_id=config.env,
+            config=to_json(config),
+            seed=config.seed,
+            device=config.device,
+            command=command,
+            name=name,
+            total_steps=config.total_steps,
+        )
+        note(f"run {made.path}")
+        return made, _train(learner, made, config)
+    finally:
+        learner.close()
+
+
+def go_on(opened: Run, total_steps: int | None = None) -> TrainingSummary:
+    """Train a run that was interrupted, or has more to do.
+
+    Parameters
+    ----------
+    opened
+        The run.
+    total_steps
+        New length of the whole training; None: as before.
+
+    Raises
+    ------
+    UserError
+        There is nothing left to do, the checkpoints are damaged, or training failed.
+    """
+    from rlstab.learning.training import resume
+
+    info = opened.info
+    method = registry.get(info.method)
+    config = from_json(method.config_class(), info.config)
+    if total_steps is not None:
+        config = dataclasses.replace(config, total_steps=total_steps)
+        validate(config)
+    done = opened.checkpoints.steps()
+    if done and done[-1] >= config.total_steps:
+        raise UserError(f"{opened.path} has done its {done[-1]} steps; to train further, give a larger --total-steps")
+    _tell_versions(info.versions)
+    learner = method.make_learner(config)
+    try:
+        for message in resume(learner, opened).messages:
+            note(message)
+        if total_steps is not None:
+            opened.update(config=to_json(config), total_steps=total_steps)
+        return _train(learner, opened, config)
+    finally:
+        learner.close()
+
+
+def _start(method: str, argv: list[str]) -> int:
     options, config, preset = configure(method, argv)
     if options.name is not None and (options.run_dir / options.name).exists():
         folder = options.run_dir / options.name
         raise UserError(f"the run {folder} exists; choose another --name, or go on with it: rlstab train --resume {folder}")
     _tell_preset(method, config.env, preset)
+    command = ["rlstab", "train", method, *argv]
     with only_results_on_stdout(options.json):
-        # Before the run's folder: what is wrong with the environment or the device leaves nothing behind.
-        learner = registry.get(method).make_learner(config)
-        try:
-            made = Run.create(
-                options.run_dir,
-                method=method,
-                env_id=config.env,
-                config=to_json(config),
-                seed=config.seed,
-                device=config.device,
-                command=["rlstab", "train", method, *argv],
-                name=options.name,
-                total_steps=config.total_steps,
-            )
-            note(f"run {made.path}")
-            summary = _train(learner, made, config)
-        finally:
-            learner.close()
+        made, summary = begin(method, config, options.run_dir, options.name, command)
     return _report(made, summary, options.json)
 
 
 def _resume(argv: list[str]) -> int:
-    from rlstab.learning.training import resume
     from rlstab.runs.run import Run
 
     method = argv[0] if argv and not argv[0].startswith("-") else None
     options = parse(ResumeOptions, argv[1:] if method else argv, "train --resume RUN")
     validate(options)
     opened = Run.open(options.resume)
-    info = opened.info
-    if method not in (None, info.method):
-        raise UserError(f"{opened.path} is a run of {info.method}, not {method}; leave the method out when resuming")
-    config: Any = from_json(registry.get(info.method).config_class(), info.config)
-    if options.total_steps is not None:
-        config = dataclasses.replace(config, total_steps=options.total_steps)
-    if opened.checkpoints.steps() and opened.checkpoints.steps()[-1] >= config.total_steps:
-        raise UserError(
-            f"{opened.path} has done its {opened.checkpoints.steps()[-1]} steps; to train further, give a larger --total-steps"
-        )
-    _tell_versions(info.versions)
+    if method not in (None, opened.info.method):
+        raise UserError(f"{opened.path} is a run of {opened.info.method}, not {method}; leave the method out when resuming")
     with only_results_on_stdout(options.json):
-        learner = registry.get(info.method).make_learner(config)
-        try:
-            for message in resume(learner, opened).messages:
-                note(message)
-            if options.total_steps is not None:
-                opened.update(config=to_json(config), total_steps=config.total_steps)
-            summary = _train(learner, opened, config)
-        finally:
-            learner.close()
+        summary = go_on(opened, options.total_steps)
     return _report(opened, summary, options.json)
 
 
@@ -162,11 +203,7 @@ def _train(learner: Learner, opened: Run, config: BaseConfig) -> TrainingSummary
     opened.checkpoints.keep_last = config.keep
     with ProgressView(config.total_steps) as view:
         return train(
-            learner,
-            opened,
-            total_steps=config.total_steps,
-            checkpoint_every=config.checkpoint_every,
-            on_progress=view,
+            learner, opened, total_steps=config.total_steps, checkpoint_every=config.checkpoint_every, on_progress=view
         )
 
 

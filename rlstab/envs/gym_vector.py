@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import find_highest_version, parse_env_id
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import concatenate, create_empty_array
-from gymnasium.wrappers import TimeLimit
 
-from rlstab.errors import NonFiniteState, UserError, suggest
+from rlstab.envs.gym_make import EnvMaker, make_one, name_of
+from rlstab.errors import NonFiniteState, UserError
 from rlstab.runs.seeding import derive_seed
-
-EnvMaker = Callable[..., gymnasium.Env[Any, Any]]
 
 
 def gymnasium_vec(
@@ -69,83 +64,7 @@ def gymnasium_vec(
         env: VectorEnv[Any, Any, Any] = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
     else:
         env = _in_processes(makers)
-    return GymnasiumVec(env, _name(env_id), seed, world_offset)
-
-
-def make_one(
-    env_id: str | EnvMaker, max_episode_steps: int | None = None, env_kwargs: dict[str, Any] | None = None
-) -> gymnasium.Env[Any, Any]:
-    """Make a single environment, with errors a user can act on.
-
-    ``max_episode_steps`` replaces the registered time limit, ``-1`` removes it.
-
-    Raises
-    ------
-    UserError
-        The environment is unknown (near names are given), its module can't be imported, or its constructor fails.
-    """
-    kwargs = env_kwargs or {}
-    if not isinstance(env_id, str):
-        env = env_id(**kwargs)
-        if not isinstance(env, gymnasium.Env):
-            message = f"{_name(env_id)} made {type(env).__name__}, which is not a gymnasium.Env"
-            raise UserError(message)
-        return TimeLimit(env, max_episode_steps) if max_episode_steps and max_episode_steps > 0 else env
-    check_known(env_id)
-    try:
-        with warnings.catch_warnings():
-            # An older version of an environment is the user's choice.
-            warnings.filterwarnings("ignore", message=".*is out of date.*")
-            # Gymnasium's checker slows every step down; `rlstab.envs.check` looks at more, once.
-            return gymnasium.make(env_id, max_episode_steps, disable_env_checker=True, **kwargs)
-    except ModuleNotFoundError as error:
-        message = f"{env_id} needs the package '{error.name}', which is not installed"
-        raise UserError(message) from error
-    except (TypeError, gymnasium.error.Error) as error:
-        message = f"{env_id} can't be made: {' '.join(str(error).split())}"
-        raise UserError(message) from error
-
-
-def check_known(env_id: str) -> None:
-    """Import the module of ``"module:Id"`` and look the id up.
-
-    Raises
-    ------
-    UserError
-        The module can't be imported, or nothing has this id; near names are given.
-    """
-    module, _, name = env_id.rpartition(":")
-    if module:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name == module:
-                message = (
-                    f"module '{module}' of '{env_id}' is neither installed nor in the working directory or PYTHONPATH"
-                )
-            else:
-                message = f"module '{module}' of '{env_id}' needs '{error.name}', which is not installed"
-            raise UserError(message) from error
-        except Exception as error:
-            message = f"module '{module}' of '{env_id}' fails on import with {type(error).__name__}: {error}"
-            raise UserError(message) from error
-    if name in gymnasium.registry:
-        return
-    try:
-        namespace, base, version = parse_env_id(name)
-    except gymnasium.error.Error:
-        namespace, base, version = None, name, None
-    if version is None and find_highest_version(namespace, base) is not None:
-        return  # "Hopper" means its latest version.
-    hint = suggest(name, gymnasium.registry)
-    if not hint:
-        hint = (
-            "; it is none of those that module registers"
-            if module
-            else "; for an environment of your own write 'module:Id', where importing the module registers it"
-        )
-    message = f"there is no environment '{name}'{hint}"
-    raise UserError(message)
+    return GymnasiumVec(env, name_of(env_id), seed, world_offset)
 
 
 class _OwnLastObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -170,10 +89,6 @@ def _in_processes(makers: Sequence[Callable[[], gymnasium.Env]]) -> AsyncVectorE
             raise
         # Spaces without a fixed size have no place in shared memory; their values go through pipes.
         return AsyncVectorEnv(makers, shared_memory=False, autoreset_mode=AutoresetMode.SAME_STEP)
-
-
-def _name(env_id: str | EnvMaker) -> str:
-    return env_id if isinstance(env_id, str) else getattr(env_id, "__name__", type(env_id).__name__)
 
 
 class GymnasiumVec(VectorWrapper):

@@ -29,8 +29,11 @@ def run(argv: list[str]) -> int:
     """Run the command; returns 0 when there is no error, else 1."""
     options = parse(CheckEnvOptions, argv, "check-env")
     from rlstab.envs.check import check_env
+    from rlstab.envs.gym_make import check_known
 
     with only_results_on_stdout(options.json):
+        # A slip in the name is not a finding about anybody's environment.
+        check_known(options.env)
         findings = check_env(options.env)
     works = not any(finding.level == "error" for finding in findings)
     if options.json:

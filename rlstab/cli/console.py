@@ -9,10 +9,19 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+@runtime_checkable
+class SupportsToList(Protocol):
+    """What numpy's arrays and scalars have; importing numpy for a type check would slow every command down."""
+
+    def tolist(self) -> Any:
+        """Plain Python values."""
+        ...
 
 
 def out() -> Console:
@@ -39,7 +48,9 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()
+) -> None:
     """Print rows under headings; ``numbers`` are the indices of the right-aligned columns."""
     from rich import box
     from rich.table import Table
@@ -73,10 +84,10 @@ def plain(value: Any) -> Any:
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, SupportsToList):
+        return plain(value.tolist())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if hasattr(value, "tolist"):  # numpy arrays and scalars
-        return plain(value.tolist())
     if isinstance(value, Iterable):
         return [plain(entry) for entry in value]
     return str(value)

@@ -202,7 +202,9 @@ def _rendering() -> Check:
 
         backend = choose_backend()
     except UserError as error:
-        return Check("rendering", "problem", str(error), "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6")
+        return Check(
+            "rendering", "problem", str(error), "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6"
+        )
     except Exception as error:
         return Check("rendering", "problem", f"{type(error).__name__}: {error}", "apt-get install libegl1 libosmesa6")
     return Check("rendering", "ok", f"off-screen through {backend}")

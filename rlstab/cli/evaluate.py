@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from rlstab.cli.checkpoints import Which, which_checkpoint
-from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
+from rlstab.cli.console import note, only_results_on_stdout, print_json, print_table
 from rlstab.cli.parsing import parse
 from rlstab.errors import UserError
 from rlstab.runs.config import validate
@@ -30,8 +30,8 @@ class EvaluateOptions:
     """Play whole episodes with one or several policies; episode i starts from (seed, i) whatever else is evaluated."""
 
     policies: Positional[tuple[Path, ...]]
-    """Runs, exported .onnx files, or Stable-Baselines3 .zip files (these with --allow-pickle). Several are compared, and
-    aggregated as runs of one method."""
+    """Runs, exported .onnx files, or Stable-Baselines3 .zip files (these with --allow-pickle). Several are compared,
+    and aggregated as runs of one method."""
 
     env: str | None = None
     """Environment. None: that of training; .zip files do not name theirs."""

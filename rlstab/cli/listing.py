@@ -43,9 +43,12 @@ def run(argv: list[str]) -> int:
         return 0
     columns = list(rows[0]) if rows else ["name"]
     numbers = [index for index, column in enumerate(columns) if rows and isinstance(rows[0][column], int | float)]
-    print_table("", columns, (row.values() for row in rows), numbers=numbers)
+    print_table("", columns, (list(row.values()) for row in rows), numbers=numbers)
     if options.what == "envs":
-        note("environments of other packages: --env module:Id imports the module first; your own: rlstab check-env module:Id")
+        note(
+            "environments of other packages: --env module:Id imports the module first; "
+            "your own: rlstab check-env module:Id"
+        )
     elif options.what == "runs" and not rows:
         note(f"no runs in {options.run_dir}; rlstab train makes them there, --run-dir says where else to look")
     return 0

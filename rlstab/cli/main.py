@@ -102,7 +102,9 @@ def _print_help() -> None:
     from rlstab.cli.console import out
 
     console = out()
-    console.print(f"[bold]rlstab[/bold] {__version__}: train, analyse and deploy controllers, and ask whether they hold\n")
+    console.print(
+        f"[bold]rlstab[/bold] {__version__}: train, analyse and deploy controllers, and ask whether they hold\n"
+    )
     console.print(escape("usage: rlstab COMMAND [ARGUMENTS]    rlstab COMMAND --help    rlstab --version\n"))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     for name, command in COMMANDS.items():
@@ -118,4 +120,3 @@ def _default_to_one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and os.environ["OMP_NUM_THREADS"] == "1":
         torch.set_num_threads(1)
-

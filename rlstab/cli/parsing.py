@@ -51,9 +51,7 @@ def parse(
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                options, args=_spell_as_declared(argv), prog=program, description=description, **extra
-            )
+            return tyro.cli(options, args=_spell_as_declared(argv), prog=program, description=description, **extra)
     except SystemExit as stop:
         if not stop.code:
             raise

@@ -33,7 +33,12 @@ class ProgressView:
         if sys.stderr.isatty():
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[told]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[told]}"),
+            )
             self._bar = Progress(*columns, console=err(), transient=True)
             self._task = self._bar.add_task("training", total=self._total_steps, told="")
             self._bar.start()

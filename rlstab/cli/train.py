@@ -94,7 +94,9 @@ def configure(method: str, argv: Sequence[str]) -> tuple[TrainOptions, BaseConfi
     return options, config, preset
 
 
-def begin(method: str, config: BaseConfig, folder: Path, name: str | None, command: list[str]) -> tuple[Run, TrainingSummary]:
+def begin(
+    method: str, config: BaseConfig, folder: Path, name: str | None, command: list[str]
+) -> tuple[Run, TrainingSummary]:
     """Make a run and train it.
 
     Parameters
@@ -175,7 +177,9 @@ def _start(method: str, argv: list[str]) -> int:
     options, config, preset = configure(method, argv)
     if options.name is not None and (options.run_dir / options.name).exists():
         folder = options.run_dir / options.name
-        raise UserError(f"the run {folder} exists; choose another --name, or go on with it: rlstab train --resume {folder}")
+        raise UserError(
+            f"the run {folder} exists; choose another --name, or go on with it: rlstab train --resume {folder}"
+        )
     _tell_preset(method, config.env, preset)
     command = ["rlstab", "train", method, *argv]
     with only_results_on_stdout(options.json):
@@ -191,7 +195,9 @@ def _resume(argv: list[str]) -> int:
     validate(options)
     opened = Run.open(options.resume)
     if method not in (None, opened.info.method):
-        raise UserError(f"{opened.path} is a run of {opened.info.method}, not {method}; leave the method out when resuming")
+        raise UserError(
+            f"{opened.path} is a run of {opened.info.method}, not {method}; leave the method out when resuming"
+        )
     with only_results_on_stdout(options.json):
         summary = go_on(opened, options.total_steps)
     return _report(opened, summary, options.json)
@@ -217,7 +223,9 @@ def _report(trained: Run, summary: TrainingSummary, as_json: bool) -> int:
         print(f"rlstab: {summary.message}", file=sys.stderr)
         return 130
     if not as_json:
-        reached = "" if summary.return_mean is None else f", mean return {summary.return_mean:,.1f} over its last episodes"
+        reached = (
+            "" if summary.return_mean is None else f", mean return {summary.return_mean:,.1f} over its last episodes"
+        )
         console = out()
         console.print(f"trained {summary.step:,} steps in {clock(summary.elapsed_s)}{reached}", markup=False)
         console.print(f"run: {trained.path}", markup=False)
@@ -244,7 +252,9 @@ def _tell_versions(then: dict[str, str]) -> None:
 
 def _print_methods() -> int:
     console = out()
-    console.print("usage: rlstab train METHOD [FLAGS]    rlstab train METHOD --help    rlstab train --resume RUN\n", markup=False)
+    console.print(
+        "usage: rlstab train METHOD [FLAGS]    rlstab train METHOD --help    rlstab train --resume RUN\n", markup=False
+    )
     rows = [(info.name, ", ".join(info.actions), info.summary) for info in registry.methods()]
     print_table("", ("method", "actions", "summary"), rows)
     console.print("for example: rlstab train ppo --env Hopper-v5 --seed 0", markup=False)

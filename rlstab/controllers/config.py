@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 class BaseConfig:
     """Fields every method has; a method's own configuration is a frozen dataclass that derives from this one.
 
-    The docstring under a field is its help text. ``metadata`` holds what `rlstab.runs.config.validate` enforces (``min``
-    and ``max``, inclusive; ``above`` and ``below``, exclusive; ``choices``), and ``unit`` and ``source`` for readers.
+    The docstring under a field is its help text. ``metadata`` holds what `rlstab.runs.config.validate` enforces
+    (``min`` and ``max``, inclusive; ``above`` and ``below``, exclusive), and ``unit`` and ``source`` for readers.
     """
 
     env: str = "Hopper-v5"

@@ -1,7 +1,8 @@
 """Lend a computation its own state of the process-wide random generators.
 
 Stable-Baselines3 draws from numpy's and torch's global generators. Two learners in one process, or an evaluation
-between two iterations, would then change each other's results, and a resumed run would differ from an uninterrupted one.
+between two iterations, would then change each other's results, and a resumed run would differ from one that was not
+interrupted.
 """
 
 from __future__ import annotations

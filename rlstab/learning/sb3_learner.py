@@ -1,7 +1,7 @@
 """Stable-Baselines3's off-policy algorithms (SAC, TD3, DQN) behind our learner interface, without a pickle.
 
-The algorithm is Stable-Baselines3's own object and code; this module only drives it in slices of equal length, reads out
-its metrics, and takes its state apart for the checkpoint.
+The algorithm is Stable-Baselines3's own object and code; this module only drives it in slices of equal length, reads
+out its metrics, and takes its state apart for the checkpoint.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from rlstab.policies.sb3 import SB3Policy
 from rlstab.policies.tensors import to_array, to_tensor
 
 _REPLAY_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-_COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "exploration_rate", "_current_progress_remaining")
+_COUNTERS = (
+    "num_timesteps",
+    "_episode_num",
+    "_n_updates",
+    "_n_calls",
+    "exploration_rate",
+    "_current_progress_remaining",
+)
 
 
 class SB3Learner:
@@ -141,7 +148,9 @@ class SB3Learner:
         algorithm = self.algorithm
         optimisers, variables = self._saved_names()
         if set(tree["optimisers"]) != set(optimisers) or set(tree["variables"]) != set(variables):
-            raise UserError("the checkpoint is that of another algorithm or other settings than this run's configuration")
+            raise UserError(
+                "the checkpoint is that of another algorithm or other settings than this run's configuration"
+            )
         self.policy.load_weights(tree["policy"]["weights"])
         for name in optimisers:
             load_optimiser(operator.attrgetter(name)(algorithm), tree["optimisers"][name])

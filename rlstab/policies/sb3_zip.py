@@ -44,8 +44,8 @@ def load_sb3_zip(path: Path, *, allow_pickle: bool = False, device: torch.device
         raise UserError(f"{path} is not a model saved by Stable-Baselines3: it lacks 'data' and 'policy.pth'")
     if not allow_pickle:
         raise UserError(
-            f"{path} holds pickles: reading it runs whatever code its author put in, with your rights; if you made it or "
-            "trust whoever did, repeat with --allow-pickle"
+            f"{path} holds pickles: reading it runs whatever code its author put in, with your rights; if you made it "
+            "or trust whoever did, repeat with --allow-pickle"
         )
     from stable_baselines3.common.save_util import load_from_zip_file
 
@@ -59,7 +59,9 @@ def load_sb3_zip(path: Path, *, allow_pickle: bool = False, device: torch.device
         policy.load_state_dict(parameters["policy"])
     except Exception as error:  # Unpickling raises whatever the pickled classes raise.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} cannot be read ({reason}): install the packages and versions it was made with") from error
+        raise UserError(
+            f"{path} cannot be read ({reason}): install the packages and versions it was made with"
+        ) from error
     return policy.to(device)
 
 

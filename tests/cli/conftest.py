@@ -22,7 +22,10 @@ def _few_resamples(monkeypatch):
 def trained(tmp_path_factory):
     """A run of a few seconds; tests read it and add results, but do not change it."""
     root = tmp_path_factory.mktemp("trained")
-    assert main([*TRAIN, "--total-steps", "512", "--checkpoint-every", "256", "--run-dir", str(root), "--name", "run"]) == 0
+    assert (
+        main([*TRAIN, "--total-steps", "512", "--checkpoint-every", "256", "--run-dir", str(root), "--name", "run"])
+        == 0
+    )
     return root / "run"
 
 

@@ -18,7 +18,9 @@ def test_a_working_installation(call_json, monkeypatch):
     assert checks["torch"]["level"] == "ok"
     assert checks["physics"]["level"] == "ok"
     assert all(check["fix"] for check in document["checks"] if check["level"] == "problem")
-    assert all(check["fix"] for check in document["checks"] if check["name"].startswith("extra ") and check["level"] != "ok")
+    assert all(
+        check["fix"] for check in document["checks"] if check["name"].startswith("extra ") and check["level"] != "ok"
+    )
 
 
 def test_a_broken_package_fails_the_core(call, monkeypatch):

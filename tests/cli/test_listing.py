@@ -30,7 +30,7 @@ def test_runs(call_json, call, trained, tmp_path):
     _, document = call_json("list", "runs", "--run-dir", trained.parent)
     (row,) = document["runs"]
     assert (row["name"], row["method"], row["status"], row["path"]) == ("run", "ppo", "finished", str(trained))
-    code, out, err = call("list", "runs", "--run-dir", tmp_path)
+    code, _, err = call("list", "runs", "--run-dir", tmp_path)
     assert code == 0
     assert "no runs in" in err
 

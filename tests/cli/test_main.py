@@ -92,7 +92,9 @@ def test_thread_variables_default_to_one_and_yield_to_the_user(command, monkeypa
     assert seen["MKL_NUM_THREADS"] == "3"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["train", "sac", "--help"], ["bench", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["train", "sac", "--help"], ["bench", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments):
     code = (
         "import json, sys\n"

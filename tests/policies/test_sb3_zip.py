@@ -23,7 +23,7 @@ def saved(request, tmp_path_factory):
 def test_pickle_must_be_agreed_to(saved):
     _, path = saved
     assert is_sb3_zip(path)
-    with pytest.raises(UserError, match="runs whatever code its author put in.*--allow-pickle"):
+    with pytest.raises(UserError, match=r"runs whatever code its author put in.*--allow-pickle"):
         load_sb3_zip(path)
 
 

@@ -15,7 +15,13 @@ from rlstab.runs.config import to_json
 from rlstab.runs.run import Run
 from rlstab.runs.state import pack, unpack
 
-SMALL = {"learning_starts": 100, "steps_per_iteration": 100, "buffer_size": 300, "hidden_sizes": (16, 16), "batch_size": 16}
+SMALL = {
+    "learning_starts": 100,
+    "steps_per_iteration": 100,
+    "buffer_size": 300,
+    "hidden_sizes": (16, 16),
+    "batch_size": 16,
+}
 CONTINUOUS = ["sac", "td3"]
 
 
@@ -101,7 +107,12 @@ def test_same_seed_same_weights_whatever_else_draws_random_numbers(method):
 @pytest.mark.parametrize("method", CONTINUOUS)
 def test_metrics_are_finite_and_named(method):
     metrics = until(make(method, pendulum(method)), 300)
-    assert {"rollout/return_mean", "rollout/length_mean", "train/critic_loss", "time/steps_per_second"} <= metrics.keys()
+    assert {
+        "rollout/return_mean",
+        "rollout/length_mean",
+        "train/critic_loss",
+        "time/steps_per_second",
+    } <= metrics.keys()
     assert all(math.isfinite(value) for value in metrics.values())
 
 
@@ -146,7 +157,11 @@ def test_a_checkpoint_of_other_settings_is_refused():
 
 @pytest.mark.parametrize(
     ("method", "env", "expected"),
-    [("sac", "CartPole-v1", "ppo or dqn"), ("td3", "CartPole-v1", "ppo or dqn"), ("dqn", "Hopper-v5", "ppo or sac or td3")],
+    [
+        ("sac", "CartPole-v1", "ppo or dqn"),
+        ("td3", "CartPole-v1", "ppo or dqn"),
+        ("dqn", "Hopper-v5", "ppo or sac or td3"),
+    ],
 )
 def test_wrong_kind_of_action_names_methods_that_fit(method, env, expected):
     with pytest.raises(UserError, match=expected):

@@ -1,0 +1,251 @@
+"""`rlstab quickstart`: the whole way from nothing to a running controller, and a page that shows it."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import shlex
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
+from rlstab.cli.parsing import parse
+from rlstab.cli.progress import clock
+from rlstab.cli.train import begin, go_on
+from rlstab.controllers import registry
+from rlstab.controllers.config import BaseConfig
+from rlstab.errors import UserError
+from rlstab.runs.config import from_json, to_json, validate
+
+if TYPE_CHECKING:
+    from rlstab.analysis.evaluation import Evaluation
+    from rlstab.analysis.video import Recording
+    from rlstab.runs.run import Run
+    from rlstab.sim2real.contract import Contract
+    from rlstab.sim2real.deploy import DeployReport
+
+METHOD = "ppo"
+PRESET = "quickstart"
+_PACED_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class QuickstartOptions:
+    """Train, evaluate, export and deploy a policy, and write one self-contained page about it.
+
+    About five minutes on two processors. Interrupted, the same command goes on where it stopped.
+    """
+
+    env: str = "Hopper-v5"
+    """Environment, one with continuous or discrete actions."""
+
+    seed: int = field(default=0, metadata={"min": 0})
+    """Seed of the training."""
+
+    total_steps: int | None = field(default=None, metadata={"min": 1, "unit": "environment steps"})
+    """Length of training, in environment steps. None: that of the preset."""
+
+    episodes: int = field(default=20, metadata={"min": 1})
+    """Episodes of the evaluation, and of the deployment on the same starts."""
+
+    out: Path = Path("quickstart")
+    """Folder for the run and the page."""
+
+    json: bool = False
+    """Print one JSON document instead of a table."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What quickstart found, for the page, the table and the JSON document."""
+
+    run: Run
+    evaluation: Evaluation
+    deployment: DeployReport
+    paced: DeployReport
+    recording: Recording
+    train_seconds: float
+    report: Path
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """The numbers, JSON-able."""
+        evaluated = float(self.evaluation.returns.mean())
+        deployed = self.deployment.mean_return
+        difference = None if deployed is None else abs(deployed - evaluated) / max(abs(evaluated), 1e-9)
+        return {
+            "env": self.evaluation.env_id,
+            "seed": self.run.info.seed,
+            "steps": self.run.info.step,
+            "mean_return": evaluated,
+            "episodes": len(self.evaluation.returns),
+            "deployed_mean_return": deployed,
+            "relative_difference": difference,
+            "latency_ms": self.paced.latency.to_dict(),
+            "control_dt_s": self.paced.control_dt,
+            "train_seconds": self.train_seconds,
+            "seconds": self.seconds,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "run": self.run.path,
+            "policy": self.deployment.policy,
+            "video": self.recording.path or None,
+            "report": self.report,
+        }
+
+
+def run(argv: list[str]) -> int:
+    """Run the command; returns the exit code, 130 when it was interrupted."""
+    options = parse(QuickstartOptions, argv, "quickstart")
+    validate(options)
+    with only_results_on_stdout(options.json):
+        outcome = _quickstart(options, argv)
+    if outcome is None:
+        note(f"interrupted; to go on: {shlex.join(['rlstab', 'quickstart', *argv])}")
+        return 130
+    if options.json:
+        print_json(outcome.document())
+    else:
+        _print(outcome)
+    return 0
+
+
+def _quickstart(options: QuickstartOptions, argv: list[str]) -> Outcome | None:
+    from rlstab.analysis.evaluation import evaluate
+    from rlstab.analysis.video import record
+    from rlstab.policies.loading import load_policy
+    from rlstab.sim2real.deploy import deploy
+    from rlstab.sim2real.export import export_run
+
+    began = time.monotonic()
+    _stage(1, f"training {METHOD} on {options.env}")
+    trained = _trained(options, ["rlstab", "quickstart", *argv])
+    if trained is None:
+        return None
+    opened, train_seconds = trained
+    _stage(2, f"evaluating {options.episodes} episodes")
+    policy = load_policy(opened)
+    evaluation = evaluate(policy, options.env, episodes=options.episodes)
+    evaluation.save(opened.folder("evaluations") / "quickstart")
+    _stage(3, "exporting to ONNX")
+    artefact = export_run(opened)
+    _stage(4, "deploying the exported file: the same episodes, then a few seconds in real time")
+    deployment = deploy(artefact.path, seed=evaluation.seed, episodes=options.episodes, realtime=False)
+    paced = deploy(artefact.path, seed=evaluation.seed, duration=_PACED_SECONDS)
+    if deployment.interrupted or paced.interrupted:
+        return None
+    _stage(5, "filming an episode and writing the page")
+    recording = record(policy, options.env, opened.folder("videos") / "quickstart.mp4", seed=evaluation.seed)
+    if recording.notice:
+        note(f"no video: {recording.notice}; `rlstab doctor` says what is missing")
+    outcome = Outcome(
+        run=opened,
+        evaluation=evaluation,
+        deployment=deployment,
+        paced=paced,
+        recording=recording,
+        train_seconds=train_seconds,
+        report=options.out / "report.html",
+        seconds=0.0,
+    )
+    _write_page(outcome, artefact.contract)
+    return dataclasses.replace(outcome, seconds=time.monotonic() - began)
+
+
+def _write_page(outcome: Outcome, contract: Contract) -> None:
+    from rlstab.analysis.curves import learning_curve
+    from rlstab.analysis.report import ReportData, write
+
+    opened, info = outcome.run, outcome.run.info
+    metrics = opened.read_metrics()
+    # A training so short that no episode ended has no curve.
+    curve = learning_curve([metrics]) if "rollout/return_mean" in metrics else None
+    paced = outcome.paced
+    pace = f"paced at {1 / paced.control_dt:.0f} Hz for {_PACED_SECONDS:g} s" if paced.control_dt else "not paced"
+    fields = contract.layout.observation.fields
+    data = ReportData(
+        title=f"{METHOD.upper()} on {info.env_id}",
+        subtitle=f"Trained for {info.step:,} steps in {clock(outcome.train_seconds)}, exported and deployed.",
+        evaluation=outcome.evaluation,
+        facts=[("Training", clock(outcome.train_seconds), f"{info.step:,} environment steps")],
+        curve=curve,
+        deployed_returns=[value for value in outcome.deployment.returns if value is not None],
+        deployment_note=f"{paced.policy} on the {paced.backend} backend, {pace}: {paced.latency.overruns} overruns.",
+        latency=paced.latency.rows(),
+        recording=outcome.recording,
+        contract={
+            "File": str(paced.policy),
+            "SHA-256": contract.sha256,
+            "Observation": ", ".join(f"{entry.name} ({entry.dim})" for entry in fields),
+            "Action": f"{contract.layout.action.kind}, shape {contract.layout.action.shape}",
+            "Test vectors": str(len(contract.test_vectors)),
+        },
+        commands=[shlex.join(info.command), f"rlstab evaluate {opened.path}", f"rlstab deploy {paced.policy}"],
+        reproduction={
+            "Training seed": str(info.seed),
+            "Source revision": str(info.git.get("commit", "unknown")),
+            "Run": str(opened.path),
+        },
+        versions=info.versions,
+    )
+    write(data, outcome.report)
+
+
+def _stage(number: int, what: str) -> None:
+    note(f"[{number}/5] {what}")
+
+
+def _trained(options: QuickstartOptions, command: list[str]) -> tuple[Run, float] | None:
+    """Train, go on with, or find finished the run of these options; None where it was interrupted."""
+    from rlstab.runs.run import Run
+
+    config = _config(options)
+    name = f"{METHOD}-{options.env.replace('/', '-').replace(':', '-')}-seed{options.seed}"
+    path = options.out / name
+    if not path.exists():
+        opened, summary = begin(METHOD, config, options.out, name, command)
+    else:
+        opened = Run.open(path)
+        if opened.info.method != METHOD or opened.info.config != to_json(config):
+            raise UserError(f"{path} was trained with other settings; give another --out, or delete that folder")
+        if opened.info.status == "finished":
+            note(f"{path} is trained already")
+            frame = opened.read_metrics()
+            return opened, float(frame["time/elapsed_s"].iloc[-1])
+        summary = go_on(opened)
+    return (opened, summary.elapsed_s) if summary.status == "finished" else None
+
+
+def _config(options: QuickstartOptions) -> BaseConfig:
+    config_class = registry.get(METHOD).config_class()
+    preset = registry.load_preset(METHOD, options.env, PRESET)
+    if preset.values.get("env") != options.env:
+        preset = registry.load_preset(METHOD, options.env)
+    values: dict[str, Any] = {**preset.values, "env": options.env, "seed": options.seed}
+    if options.total_steps is not None:
+        values["total_steps"] = options.total_steps
+    return from_json(config_class, {**to_json(config_class()), **values})
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process has held so far."""
+    # Linux counts in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _print(outcome: Outcome) -> None:
+    document = outcome.document()
+    summary = outcome.evaluation.summary()
+    rows: list[tuple[str, object]] = [("environment", document["env"])]
+    rows += [("trained", f"{document['steps']:,} steps in {clock(outcome.train_seconds)}")]
+    rows += [("mean return", f"{summary['mean return']} over {document['episodes']} episodes")]
+    if document["deployed_mean_return"] is not None:
+        difference = f"{100 * document['relative_difference']:.2g} % from evaluation"
+        rows += [("deployed ONNX", f"{document['deployed_mean_return']:.1f} on the same starts, {difference}")]
+    inference = outcome.paced.latency.inference
+    rows += [("inference", f"{inference.p50:.3f} ms median, {inference.p99:.3f} ms at the 99th percentile")]
+    rows += [("peak memory", f"{document['peak_memory_bytes'] / 2**30:.2f} GiB")]
+    rows += [("time", clock(outcome.seconds)), ("run", outcome.run.path), ("policy", document["policy"])]
+    print_table("", ("what", "value"), rows)
+    out().print(f"open {outcome.report.resolve().as_uri()}", markup=False)

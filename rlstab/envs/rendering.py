@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import copy
 import functools
 import importlib
@@ -43,7 +44,8 @@ def choose_backend() -> Backend:
     """Find a way of rendering that works on this machine, and set ``MUJOCO_GL`` to it for other libraries.
 
     ``MUJOCO_GL`` decides if it is set. Otherwise EGL and then OSMesa are tried in a process of their own, because a
-    failed try can't be undone, and may crash; the answer is kept for the life of this process.
+    failed try can't be undone, and may crash; the answer is kept for the life of this process. Whoever draws with
+    another library should call this first.
 
     Raises
     ------
@@ -54,6 +56,7 @@ def choose_backend() -> Backend:
     if wanted in _OFF:
         message = f"rendering is switched off by MUJOCO_GL={wanted}: unset it, or set it to egl or osmesa"
         raise UserError(message)
+    _load_triton_first()
     if wanted in ("egl", "osmesa", "glfw"):
         return wanted
     backend = _working_backend()
@@ -99,6 +102,16 @@ def _working_backend() -> Backend:
         f"'{DEBIAN_PACKAGES['egl']}' or '{DEBIAN_PACKAGES['osmesa']}'; without them everything but pictures works"
     )
     raise UserError(message)
+
+
+def _load_triton_first() -> None:
+    """Load the compiler that torch's optimisers and exporter import, before OpenGL's.
+
+    Mesa draws with an LLVM of its own and makes its symbols global. Triton, loaded afterwards, binds to them and ends
+    the process: training or exporting after the first picture would be a segmentation fault.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("triton")
 
 
 class Renderer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rlstab.envs.library_order import prepare_import_of_mujoco
 from rlstab.envs.registration import register
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchEnv", "make_task", "make_vec", "native_ids"]
 
+prepare_import_of_mujoco()
 register()
 
 _HOMES = {"BatchEnv": "batch_env", "make_task": "registry", "make_vec": "registry", "native_ids": "registry"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import copy
 import functools
 import importlib
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rlstab.envs.library_order import load_triton_first
 from rlstab.envs.physics.model_parts import index_of
 from rlstab.errors import UserError
 
@@ -56,7 +56,7 @@ def choose_backend() -> Backend:
     if wanted in _OFF:
         message = f"rendering is switched off by MUJOCO_GL={wanted}: unset it, or set it to egl or osmesa"
         raise UserError(message)
-    _load_triton_first()
+    load_triton_first()
     if wanted in ("egl", "osmesa", "glfw"):
         return wanted
     backend = _working_backend()
@@ -102,16 +102,6 @@ def _working_backend() -> Backend:
         f"'{DEBIAN_PACKAGES['egl']}' or '{DEBIAN_PACKAGES['osmesa']}'; without them everything but pictures works"
     )
     raise UserError(message)
-
-
-def _load_triton_first() -> None:
-    """Load the compiler that torch's optimisers and exporter import, before OpenGL's.
-
-    Mesa draws with an LLVM of its own and makes its symbols global. Triton, loaded afterwards, binds to them and ends
-    the process: training or exporting after the first picture would be a segmentation fault.
-    """
-    with contextlib.suppress(ImportError):
-        importlib.import_module("triton")
 
 
 class Renderer:

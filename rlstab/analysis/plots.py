@@ -186,10 +186,11 @@ def return_distribution(returns: Mapping[str, ArrayLike], ax: Axes | None = None
         middle = float(np.median(data))
         ax.plot([middle, middle], [row - 0.36, row + 0.36], color=INK, linewidth=1.2, zorder=4)
         note = f"{name}\n(n = {len(data)})" if name else f"n = {len(data)}"
-        ax.text(-0.015, row, note, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
+        ax.text(-0.015, row, note, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7, color=INK)
     ax.set_ylim(len(returns) - 0.5, -0.5)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
+    ax.locator_params(axis="x", nbins=6)
     ax.set_xlabel(f"{quantity} of an episode (bar: median)")
     return ax
 
@@ -311,6 +312,7 @@ def _legend(ax: Axes, names: Sequence[str]) -> None:
             ncols=columns,
             fontsize=7,
             frameon=False,
+            labelcolor=INK,
             handlelength=2.4,
             borderpad=0.2,
         )

@@ -46,6 +46,37 @@ def test_returns_do_not_depend_on_how_many_worlds_play(deterministic: bool) -> N
     assert len(policy.batches) == 1, "the policy always sees batches of one size"
 
 
+class Upright:
+    """Pushes the cart under the pole; discrete actions in an environment that is not native."""
+
+    observation_space, action_space = gymnasium.make("CartPole-v1").observation_space, gymnasium.spaces.Discrete(2)
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return (observation @ np.array([0.0, 0.0, 1.0, 0.1]) > 0).astype(np.int64), state
+
+
+def test_environments_of_gymnasium_have_episodes_of_their_own_too() -> None:
+    by_id, few, made = (
+        evaluate(Upright(), env_id, episodes=5, num_envs=n, seed=3)
+        for env_id, n in (("CartPole-v1", None), ("CartPole-v1", 2), (lambda: gymnasium.make("CartPole-v1"), 1))
+    )
+    np.testing.assert_array_equal(by_id.returns, few.returns)
+    np.testing.assert_array_equal(by_id.returns, made.returns)
+    assert len(np.unique(by_id.returns)) > 1
+    assert by_id.success is None
+
+
+def test_disturbances_are_those_of_the_episode_and_are_named() -> None:
+    from rlstab.envs.disturbance import ObservationNoise
+
+    noise = [ObservationNoise(sigma=0.1)]
+    alone, together = (evaluate(Linear(), "Hopper-v5", episodes=4, num_envs=n, disturbances=noise) for n in (1, None))
+    np.testing.assert_array_equal(alone.returns, together.returns)
+    assert not np.array_equal(alone.returns, evaluate(Linear(), "Hopper-v5", episodes=4).returns)
+    assert "ObservationNoise" in alone.disturbances[0]
+    assert "ObservationNoise" in str(alone.summary()["disturbances"])
+
+
 def test_the_first_episodes_are_the_same_in_a_longer_evaluation() -> None:
     short, long = (evaluate(Linear(), "Hopper-v5", episodes=n, seed=4) for n in (3, 17))
     np.testing.assert_array_equal(short.returns, long.returns[:3])
@@ -85,11 +116,12 @@ def test_the_return_is_that_of_stepping_by_hand() -> None:
 def test_stable_baselines_models_are_evaluated_as_their_own_evaluation_does() -> None:
     from stable_baselines3 import PPO
     from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.monitor import Monitor
 
     model = PPO("MlpPolicy", gymnasium.make("InvertedPendulum-v5"), seed=0, device="cpu")
     result = evaluate(model, "InvertedPendulum-v5", episodes=40)
     reference, _ = evaluate_policy(
-        model, gymnasium.make("InvertedPendulum-v5"), n_eval_episodes=40, return_episode_rewards=True
+        model, Monitor(gymnasium.make("InvertedPendulum-v5")), n_eval_episodes=40, return_episode_rewards=True
     )
     spread = np.hypot(result.returns.std(), np.std(reference)) / np.sqrt(40)
     assert abs(result.returns.mean() - np.mean(reference)) < 5 * spread + 1e-9

@@ -170,8 +170,8 @@ def test_importing_the_package_is_light() -> None:
         "mujoco",
     )
     code = (
-        "import sys, rlstab.analysis.evaluation, rlstab.analysis.curves, rlstab.analysis.plots, rlstab.analysis.video;"
-        f" print([name for name in {heavy!r} if name in sys.modules])"
+        "import sys, rlstab.analysis.evaluation, rlstab.analysis.curves, rlstab.analysis.plots, rlstab.analysis.video,"
+        f" rlstab.analysis.report; print([name for name in {heavy!r} if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]

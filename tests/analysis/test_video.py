@@ -70,6 +70,7 @@ def size_of(path: Path) -> Any:
     return size
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the reader leaves its pipes open
 def test_a_film_runs_at_the_speed_of_the_robot(tmp_path: Path) -> None:
     film = record(Still(1), Painter, tmp_path / "new" / "film", max_fps=10, stills=4)
     assert (film.notice, film.fps, film.length, film.episode_return) == ("", 10, 20, 20)

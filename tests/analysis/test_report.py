@@ -135,7 +135,7 @@ def test_a_bare_evaluation_makes_a_report() -> None:
 
 def test_what_users_write_is_escaped(tmp_path: Path) -> None:
     bad = "<script>alert(1)</script>"
-    texts: dict[str, Any] = {name: bad for name in ("title", "subtitle", "curve_caption", "deployment_note")}
+    texts: dict[str, Any] = dict.fromkeys(("title", "subtitle", "curve_caption", "deployment_note"), bad)
     lists: dict[str, Any] = {
         "commands": [bad],
         "notices": [bad],

@@ -1,4 +1,4 @@
-"""`rlstab bench parity`: does our PPO learn as well as Stable-Baselines3's with the same hyper-parameters?"""
+"""`rlstab bench parity`: whether our PPO learns as well as Stable-Baselines3's with the same hyper-parameters."""
 
 from __future__ import annotations
 
@@ -189,7 +189,9 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Par
         },
         curves={
             env: {
-                name: learning_curve([_training_curve(reports[env, name, seed]) for seed in seeds], label=name, points=60)
+                name: learning_curve(
+                    [_training_curve(reports[env, name, seed]) for seed in seeds], label=name, points=60
+                )
                 for name in _MODULES
             }
             for env in options.envs

@@ -78,7 +78,9 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Ben
                     # As a duration, so that one direction is better in the whole table.
                     samples.setdefault((quantity, name), []).append(report["seconds"] / report["steps"] * 1e6)
                 elif reached is None:
-                    notes[quantity, name] = f"seed {seed} did not reach {options.until:g} in {options.limit_steps} steps"
+                    notes[quantity, name] = (
+                        f"seed {seed} did not reach {options.until:g} in {options.limit_steps} steps"
+                    )
                 else:
                     samples.setdefault((quantity, name), []).append(reached["seconds"])
                 on_progress(f"{quantity}, seed {seed}, {name}: {json.dumps(report)}")
@@ -123,7 +125,13 @@ def _train_cleanrl(options: Options, seed: int, steps: int, until: float) -> dic
     """Run the script and read its progress; its clock starts at its first line, after its imports."""
     assert options.cleanrl is not None
     command = [
-        *(str(options.cleanrl_python), "-u", str(options.cleanrl.resolve()), "--env-id", options.env.replace("-v5", "-v4")),
+        *(
+            str(options.cleanrl_python),
+            "-u",
+            str(options.cleanrl.resolve()),
+            "--env-id",
+            options.env.replace("-v5", "-v4"),
+        ),
         *("--seed", str(seed), "--total-timesteps", str(steps), "--no-cuda"),
     ]
     recent: collections.deque[float] = collections.deque(maxlen=100)

@@ -53,8 +53,11 @@ def train_sb3(env_id: str, seed: int, steps: int, threads: int, on_episode: OnEp
 
     class Watch(BaseCallback):
         def _on_step(self) -> bool:
-            ended = [info["episode"]["r"] for info in self.locals["infos"] if "episode" in info]
-            return not any([on_episode(self.num_timesteps, value) for value in ended])
+            reached = False
+            for info in self.locals["infos"]:
+                if "episode" in info:
+                    reached = on_episode(self.num_timesteps, info["episode"]["r"]) or reached
+            return not reached
 
     envs = VecNormalize(DummyVecEnv([lambda: Monitor(gymnasium.make(env_id))] * num_envs), gamma=hyper["gamma"])
     model = PPO("MlpPolicy", envs, seed=seed, device="cpu", **hyper)

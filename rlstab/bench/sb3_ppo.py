@@ -75,6 +75,7 @@ def train_and_evaluate(env_id: str, seed: int, total_steps: int, eval_episodes: 
     eval_envs.obs_rms = envs.obs_rms
     eval_envs.seed(10_000 + seed)
     returns, _ = evaluate_policy(model, eval_envs, eval_episodes, deterministic=True, return_episode_rewards=True)
+    assert isinstance(returns, list)
     return {
         "learner": "sb3",
         "env_id": env_id,
@@ -100,9 +101,8 @@ def main() -> None:
     result = train_and_evaluate(args.env, args.seed, args.steps)
     path = args.out / f"sb3-{args.env}-{args.seed}.json"
     path.write_text(json.dumps(result))
-    print(
-        f"{path}: eval mean {sum(result['eval_returns']) / len(result['eval_returns']):.1f}, {result['steps_per_second']:.0f} steps/s"
-    )
+    mean = sum(result["eval_returns"]) / len(result["eval_returns"])
+    print(f"{path}: eval mean {mean:.1f}, {result['steps_per_second']:.0f} steps/s")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -135,14 +136,12 @@ class BatchEnv(VectorEnv):
         self._begin_episodes(worlds)
         self._before = self.task.measure(self.physics)
         first = self._disturb_first(self.task.observe(self.physics.take(worlds)), worlds)
-        observation = np.empty(self.observation_space.shape) if self._seen is None else self._seen.copy()
+        observation = np.empty((self.num_envs, first.shape[1])) if self._seen is None else self._seen.copy()
         observation[worlds] = first
         self._seen = observation.copy()
         return observation, {}
 
-    def step(
-        self, actions: NDArray[Any]
-    ) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
+    def step(self, actions: NDArray[Any]) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
         """Advance every world by one control period (``dt`` seconds).
 
         Parameters
@@ -177,7 +176,7 @@ class BatchEnv(VectorEnv):
         self.elapsed_steps += 1
         self.total_steps += 1
         terms, terminated = task.outcome(self._before, physics, action, self.dt)
-        reward = sum(terms.values())
+        reward = functools.reduce(np.add, terms.values())
         observation = task.observe(physics)
         # A NaN or infinity anywhere makes the sum non-finite: one cheap check a step.
         if not math.isfinite(physics.qpos.sum() + physics.qvel.sum() + observation.sum() + reward.sum()):
@@ -300,8 +299,9 @@ class BatchEnv(VectorEnv):
         if finite.all():  # Finite numbers whose sum overflowed: absurd, but not what this guard is for.
             return
         worlds = np.flatnonzero(~finite).tolist()
+        step = int(self.elapsed_steps[worlds[0]])
         message = (
-            f"{self.task.id} produced NaN or infinity in world(s) {worlds} at step {int(self.elapsed_steps[worlds[0]])} of the "
-            f"episode (step {self.total_steps} of this environment): check the actions, the disturbances and the model"
+            f"{self.task.id} produced NaN or infinity in world(s) {worlds} at step {step} of the episode "
+            f"(step {self.total_steps} of this environment): check the actions, the disturbances and the model"
         )
         raise NonFiniteState(message, step=self.total_steps, worlds=worlds, arrays=arrays)

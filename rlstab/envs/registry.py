@@ -111,12 +111,9 @@ def make_vec(
     (4, 4)
     """
     kwargs = env_kwargs or {}
-    native = isinstance(env_id, str) and env_id.removeprefix(_PREFIX) in native_ids()
-    if native and backend == "auto" and not env_id.startswith(_PREFIX) and not _is_native_setting(env_id, kwargs):
-        native = False
-    if backend == "native" and not native:
-        make_task(str(env_id))  # Raises with the nearest names.
-    if native and backend != "gymnasium":
+    if backend == "native":
+        make_task(str(env_id), **kwargs)  # Raises with the nearest names.
+    if isinstance(env_id, str) and backend != "gymnasium" and _runs_natively(env_id, kwargs, backend):
         from rlstab.envs.batch_env import BatchEnv
 
         return BatchEnv(
@@ -143,10 +140,15 @@ def make_vec(
     )
 
 
-def _is_native_setting(env_id: str, kwargs: dict[str, Any]) -> bool:
+def _runs_natively(env_id: str, kwargs: dict[str, Any], backend: Backend) -> bool:
+    """Whether there is a native task, and it knows the settings or was asked for by name."""
     from rlstab.envs.gym_mujoco import TASKS
 
-    return kwargs.keys() <= {field.name for field in dataclasses.fields(_load(TASKS[env_id.removeprefix(_PREFIX)]))}
+    name = env_id.removeprefix(_PREFIX)
+    if name not in TASKS:
+        return False
+    known = {field.name for field in dataclasses.fields(_load(TASKS[name]))}
+    return backend == "native" or name != env_id or kwargs.keys() <= known
 
 
 def _load(target: str | type[Task]) -> type[Task]:

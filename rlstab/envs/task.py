@@ -63,4 +63,10 @@ class Task(ABC):
     def outcome(
         self, before: FloatArray, state: PhysicsState, action: FloatArray, dt: float
     ) -> tuple[dict[str, FloatArray], BoolArray]:
-        """Judge a step of length ``dt`` seconds: named reward terms ``(n,)``, whose sum is the reward, and termination ``(n,)``."""
+        """Judge a step of length ``dt`` seconds.
+
+        Returns
+        -------
+        terms, terminated
+            Named reward terms ``(n,)``, whose sum is the reward; and whether the episode has ended, ``(n,)``.
+        """

@@ -205,18 +205,17 @@ class OnPolicyLearner:
             statistics = []
             for batch in samples.minibatches(order, config.batch_size):
                 self._flat.gradient.zero_()
-                result = self._gradient(batch)
-                if config.target_kl is not None and result.approx_kl() > 1.5 * config.target_kl:
+                statistics.append(self._gradient(batch))
+                if config.target_kl is not None and statistics[-1].approx_kl() > 1.5 * config.target_kl:
                     stopped = True
                     break
                 self._flat.clip_gradient(config.max_grad_norm)
                 self._optimizer.step(learning_rate)
-                statistics.append(result)
             if stopped:
                 break
         if self.network.normalizer is not None:
             self.network.normalizer.update(rollout.observations[:-1])
-        return self._update_metrics(samples, statistics or [result])
+        return self._update_metrics(samples, statistics)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue; bit for bit with native environments on a CPU."""
@@ -284,9 +283,9 @@ class OnPolicyLearner:
             self.config.n_steps,
             self.num_envs,
             tuple(observation.shape or ()),
-            (int(np.prod(action.shape)),) if not isinstance(action, spaces.Discrete) else (),
+            () if isinstance(action, spaces.Discrete) else (int(np.prod(action.shape or ())),),
             torch.uint8 if image else torch.float32,
-            torch.float32 if isinstance(action, spaces.Box) else torch.int64,
+            torch.float32 if isinstance(action, spaces.Box | spaces.MultiBinary) else torch.int64,
             self.device,
         )
 
@@ -356,7 +355,8 @@ class OnPolicyLearner:
     def _update_metrics(self, samples: Minibatch, statistics: list[StepStatistics]) -> dict[str, float]:
         summaries = [result.summary(self.config.clip_range) for result in statistics]
         metrics = {
-            f"train/{name}": float(torch.stack([summary[name] for summary in summaries]).mean()) for name in summaries[0]
+            f"train/{name}": float(torch.stack([summary[name] for summary in summaries]).mean())
+            for name in summaries[0]
         }
         explained: Tensor = 1.0 - (samples.returns - samples.values).var() / (samples.returns.var() + 1e-12)
         metrics["train/explained_variance"] = float(explained)

@@ -165,7 +165,7 @@ class ClosedFormGradient:
         self._critic.backward(critic_layers, (error * (2.0 * config.vf_coef / count)).unsqueeze(-1))
         return StepStatistics(plain, clipped, error.square(), entropy, log_ratio, ratio)
 
-    def _gaussian_terms(self, means: Tensor, actions: Tensor):  # noqa: ANN202
+    def _gaussian_terms(self, means: Tensor, actions: Tensor):
         log_std = self._log_std
         assert log_std is not None
         inverse_std = (-log_std).exp()
@@ -183,7 +183,7 @@ class ClosedFormGradient:
 
         return log_prob, entropy, to_outputs
 
-    def _categorical_terms(self, logits: Tensor, actions: Tensor):  # noqa: ANN202
+    def _categorical_terms(self, logits: Tensor, actions: Tensor):
         log_probabilities = logits.log_softmax(-1)
         index = actions.long().unsqueeze(-1)
         probabilities = log_probabilities.exp()
@@ -208,7 +208,7 @@ class Perceptron:
     """
 
     def __init__(self, network: MLP) -> None:
-        linears = list(network.linears)
+        linears = network.layers
         self._weights = [linear.weight.detach() for linear in linears]
         self._transposed = [weight.t() for weight in self._weights]
         self._biases = [linear.bias.detach() for linear in linears]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -219,5 +218,3 @@ class ActorCriticPolicy(TorchPolicy):
         )
         policy.load_weights(state["weights"])
         return policy
-
-

@@ -57,6 +57,8 @@ class ActionHead(nn.Module):
     """
 
     log_std: nn.Parameter | None
+    low: Tensor
+    high: Tensor
 
     def __init__(self, space: spaces.Space, log_std_init: float = 0.0) -> None:
         super().__init__()
@@ -67,7 +69,9 @@ class ActionHead(nn.Module):
                 self.inputs = int(np.prod(space.shape))
                 self.log_std = nn.Parameter(torch.full((self.inputs,), float(log_std_init)))
                 self.register_buffer("low", torch.as_tensor(space.low, dtype=torch.float32).flatten(), persistent=False)
-                self.register_buffer("high", torch.as_tensor(space.high, dtype=torch.float32).flatten(), persistent=False)
+                self.register_buffer(
+                    "high", torch.as_tensor(space.high, dtype=torch.float32).flatten(), persistent=False
+                )
             case spaces.Discrete():
                 self.inputs = int(space.n)
             case spaces.MultiDiscrete():
@@ -75,7 +79,9 @@ class ActionHead(nn.Module):
             case spaces.MultiBinary():
                 self.inputs = int(np.prod(space.shape))
             case _:
-                message = f"{type(space).__name__} actions are not supported: use Box, Discrete, MultiDiscrete or MultiBinary"
+                message = (
+                    f"{type(space).__name__} actions are not supported: use Box, Discrete, MultiDiscrete or MultiBinary"
+                )
                 raise UserError(message)
 
     def forward(self, outputs: Tensor) -> Distribution:
@@ -103,7 +109,7 @@ class ActionHead(nn.Module):
                 parts = outputs.split(self.space.nvec.tolist(), dim=-1)
                 return torch.stack([part.argmax(dim=-1) for part in parts], dim=-1)
             case _:
-                return (outputs > 0).to(torch.int64)
+                return (outputs > 0).to(outputs.dtype)
 
     def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Draw one action a row with an explicit source of randomness."""
@@ -118,7 +124,7 @@ class ActionHead(nn.Module):
                 parts = outputs.split(self.space.nvec.tolist(), dim=-1)
                 return torch.stack([_draw(part, generator) for part in parts], dim=-1)
             case _:
-                return torch.bernoulli(outputs.sigmoid(), generator=generator).to(torch.int64)
+                return torch.bernoulli(outputs.sigmoid(), generator=generator)
 
     def sampler(self, n_steps: int, batch: int, generator: torch.Generator) -> Callable[[int, Tensor], Tensor]:
         """Sampling function of ``(step, outputs)`` for one rollout; Gaussian noise is drawn once for all its steps."""
@@ -131,12 +137,14 @@ class ActionHead(nn.Module):
     def to_environment(self, action: Tensor) -> Tensor:
         """What the environment gets: ``Box`` actions are clipped to the bounds and given the space's shape.
 
-        A discrete space that starts at a number other than zero is shifted.
+        A discrete space that starts at a number other than zero is shifted, and bits become integers.
         """
         if isinstance(self.space, spaces.Box):
             return action.clamp(self.low, self.high).reshape(-1, *self.space.shape)
         if isinstance(self.space, spaces.Discrete) and self.space.start:
             return action + int(self.space.start)
+        if isinstance(self.space, spaces.MultiBinary):
+            return action.to(torch.int8).reshape(-1, *self.space.shape)
         return action
 
 

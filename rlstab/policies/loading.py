@@ -53,10 +53,12 @@ def load_policy(run: Run | Path | str, which: str | int = "best", device: torch.
     UserError
         The folder is not a run, has no such checkpoint, or the checkpoint is damaged.
     """
+    from pathlib import Path
+
     from rlstab.runs.checkpoint import read_checkpoint
     from rlstab.runs.run import Run
 
-    opened = run if isinstance(run, Run) else Run.open(run)
+    opened = run if isinstance(run, Run) else Run.open(Path(run))
     store = opened.checkpoints
     path = {"best": store.best, "last": store.latest}[which]() if isinstance(which, str) else store.at(which)
     if path is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -34,11 +35,16 @@ class MLP(nn.Module):
             message = f"unknown activation '{activation}': use one of {', '.join(ACTIVATIONS)}"
             raise UserError(message)
         self.activation = activation
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self._activation = ACTIVATIONS[activation]()
-        for index, linear in enumerate(self.linears):
-            gain = output_gain if index == len(self.linears) - 1 else 2**0.5
-            orthogonal_(linear, gain, generator)
+        for linear in self.layers:
+            orthogonal_(linear, 2**0.5, generator)
+        orthogonal_(self.layers[-1], output_gain, generator)
+
+    @property
+    def layers(self) -> list[nn.Linear]:
+        """The affine maps, from input to output."""
+        return [linear for linear in self.linears if isinstance(linear, nn.Linear)]
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., sizes[0])`` to ``(..., sizes[-1])``."""
@@ -49,7 +55,7 @@ class MLP(nn.Module):
 
 
 class NatureCNN(nn.Module):
-    """Convolutional features of Mnih et al. (Nature, 2015), for images ``(batch, channels, height, width)`` in 0..255."""
+    """Convolutional features of Mnih et al. (Nature, 2015), for ``(batch, channels, height, width)`` in 0 to 255."""
 
     def __init__(self, shape: tuple[int, int, int], features: int, generator: torch.Generator) -> None:
         super().__init__()

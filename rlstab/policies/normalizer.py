@@ -35,8 +35,8 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, batch: Tensor) -> None:
-        """Merge the rows of ``batch (..., dim)``."""
-        rows = batch.reshape(-1, batch.shape[-1]).double()
+        """Merge a batch; its trailing axes make up ``dim``."""
+        rows = batch.reshape(-1, self.mean.shape[0]).double()
         var, mean = torch.var_mean(rows, dim=0, correction=0)
         total = self.count + rows.shape[0]
         delta = mean - self.mean

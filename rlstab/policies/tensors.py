@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from rlstab.errors import UserError
 
 
-def to_tensor(array: Any, device: torch.device | str = "cpu", dtype: torch.dtype | None = torch.float32) -> torch.Tensor:
+def to_tensor(
+    array: Any, device: torch.device | str = "cpu", dtype: torch.dtype | None = torch.float32
+) -> torch.Tensor:
     """Copy an array to ``device``; ``dtype=None`` keeps the array's own type."""
     return torch.as_tensor(np.asarray(array), device=device).to(dtype=dtype, copy=True)
 
@@ -42,7 +44,8 @@ def arrays_to_state(module: torch.nn.Module, arrays: dict[str, Any]) -> None:
     for name, value in own.items():
         array = np.asarray(arrays[name])
         if tuple(value.shape) != array.shape:
-            message = f"these weights belong to another network: {name} has shape {array.shape}, expected {tuple(value.shape)}"
+            shapes = f"{name} has shape {array.shape}, expected {tuple(value.shape)}"
+            message = f"these weights belong to another network: {shapes}"
             raise UserError(message)
         value.copy_(torch.as_tensor(array))
 

@@ -61,17 +61,17 @@ def test_closed_form_equals_autograd(seed, count, action_space, activation, hidd
 
 def test_gradient_matches_stable_baselines3():
     """One step of plain gradient descent on the same samples moves both learners' networks alike."""
+    import gymnasium
     from stable_baselines3 import PPO
     from stable_baselines3.common.vec_env import DummyVecEnv
-    import gymnasium
 
     sb3 = PPO("MlpPolicy", DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")]), n_steps=64, batch_size=64, seed=3)
     policy = ActorCriticPolicy(sb3.observation_space, sb3.action_space, NetworkConfig(normalize_observation=False), 0)
     ours, theirs = policy.module, sb3.policy
-    pairs = [
-        *zip(ours.actor.linears, [*[m for m in theirs.mlp_extractor.policy_net if hasattr(m, "weight")], theirs.action_net], strict=True),
-        *zip(ours.critic.linears, [*[m for m in theirs.mlp_extractor.value_net if hasattr(m, "weight")], theirs.value_net], strict=True),
-    ]  # fmt: skip
+    linear = lambda network: [layer for layer in network if isinstance(layer, torch.nn.Linear)]  # noqa: E731
+    their_actor = [*linear(theirs.mlp_extractor.policy_net), theirs.action_net]
+    their_critic = [*linear(theirs.mlp_extractor.value_net), theirs.value_net]
+    pairs = [*zip(ours.actor.layers, their_actor, strict=True), *zip(ours.critic.layers, their_critic, strict=True)]
     with torch.no_grad():
         for mine, other in pairs:
             mine.weight.copy_(other.weight)
@@ -91,7 +91,9 @@ def test_gradient_matches_stable_baselines3():
     loss.backward()
 
     config = OnPolicyConfig(ent_coef=0.01)
-    ClosedFormGradient(ours, config)(Minibatch(observations, actions, old, advantages, returns, values.detach().flatten()))
+    ClosedFormGradient(ours, config)(
+        Minibatch(observations, actions, old, advantages, returns, values.detach().flatten())
+    )
     for mine, other in pairs:
         torch.testing.assert_close(mine.weight.grad, other.weight.grad, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(mine.bias.grad, other.bias.grad, rtol=1e-4, atol=1e-6)

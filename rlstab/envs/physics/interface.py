@@ -66,7 +66,7 @@ class Physics(PhysicsState, Protocol):
         ...
 
     def set_parameters(self, worlds: IntArray, parameters: dict[str, NDArray[Any]]) -> None:
-        """Overwrite model fields (named as in ``mjModel``), one leading row a world, and refresh what depends on them."""
+        """Overwrite model fields (named as in ``mjModel``), one row a world, and refresh what depends on them."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

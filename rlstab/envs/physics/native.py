@@ -49,9 +49,9 @@ STEP, RESET = 0, 1
 _IDLE_POLLS = 600
 
 
-# The Python bindings install a timer callback that makes MuJoCo read the clock some forty times a step: 18 % of a Hopper
-# step, 28 % of an InvertedPendulum step. Only `mjData.timer` is lost by removing it. Creating an `MjData` puts it back,
-# so it is cleared before each job.
+# The Python bindings install a timer callback, for which MuJoCo reads the clock some forty times a step: 18 % of a
+# Hopper step, 28 % of an InvertedPendulum step. Only `mjData.timer` is lost without it. Creating an `MjData` puts it
+# back, so it is cleared before each job.
 _TIMER_CALLBACK = np.ctypeslib.as_array((ctypes.c_int64 * 1).in_dll(ctypes.CDLL(str(_LIBRARY)), "mjcb_time"))
 
 
@@ -130,7 +130,7 @@ def _take_chunks(
 
 
 @njit(nogil=True, cache=True)
-def _run_job(thread, control, job, worlds, models, datas, state, spec, source, target, size, post):  # noqa: ANN001, ANN202
+def _run_job(thread, control, job, worlds, models, datas, state, spec, source, target, size, post):
     """Caller's side: open the job, work on it too, close it, wait for the last worker."""
     _atomic_store(control, _NEXT, 0)
     _atomic_store(control, _OPEN, 1)
@@ -141,7 +141,7 @@ def _run_job(thread, control, job, worlds, models, datas, state, spec, source, t
 
 
 @njit(nogil=True, cache=True)
-def _serve(thread, control, job, worlds, models, datas, state, spec, source, target, size, post):  # noqa: ANN001, ANN202
+def _serve(thread, control, job, worlds, models, datas, state, spec, source, target, size, post):
     """Worker's side: serve jobs until idle for `_IDLE_POLLS` (returns 0) or shut down (returns 1).
 
     A worker announces itself in ``ACTIVE`` before it looks at ``OPEN`` again, and the caller closes a job before it
@@ -189,7 +189,7 @@ class WorldPool:
             worker.start()
 
     def run(self, kind: int, count: int, substeps: int = 0) -> None:
-        """Step all worlds (``STEP``) or refresh the first ``count`` listed ones (``RESET``); returns when all are done."""
+        """Step all worlds (``STEP``) or refresh the first ``count`` listed ones (``RESET``); returns when done."""
         job = self._job
         job[JOB_KIND], job[JOB_COUNT], job[JOB_SUBSTEPS] = kind, count, substeps
         # Small chunks even out worlds of unequal cost (contacts); large ones save the shared counter's traffic.
@@ -216,4 +216,3 @@ class WorldPool:
         for worker in self._workers:
             worker.join(timeout=1.0)
         self._workers = []
-

@@ -9,10 +9,12 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, runtime_checkable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_PIPE_WIDTH = 160
 
 
 @runtime_checkable
@@ -26,16 +28,12 @@ class SupportsToList(Protocol):
 
 def out() -> Console:
     """Console for results. Made at each call, so that it follows a redirected `sys.stdout`."""
-    from rich.console import Console
-
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return _console(sys.stdout)
 
 
 def err() -> Console:
     """Console for progress and notices."""
-    from rich.console import Console
-
-    return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return _console(sys.stderr)
 
 
 def note(text: str) -> None:
@@ -91,6 +89,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [plain(entry) for entry in value]
     return str(value)
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    # A file or pipe has no width to fit into: nothing is folded there.
+    width = None if stream.isatty() else _PIPE_WIDTH
+    return Console(file=stream, highlight=False, width=width, soft_wrap=width is not None)
 
 
 def _cell(value: object) -> Any:

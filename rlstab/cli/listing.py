@@ -97,9 +97,11 @@ def _runs(options: ListOptions) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for listed in list_runs(options.run_dir):
         info = listed.info
-        row = {"name": info.name, "method": info.method, "env": info.env_id, "seed": info.seed, "step": info.step}
-        row |= {"total_steps": info.total_steps, "status": info.status, "reason": info.reason, "created": info.created}
         if options.json:
-            row = row | dataclasses.asdict(info) | {"path": str(listed.path)}
+            row = dataclasses.asdict(info) | {"path": str(listed.path)}
+        else:
+            status = f"{info.status} ({info.reason})" if info.reason else info.status
+            steps = f"{info.step:,} of {info.total_steps:,}"
+            row = {"name": info.name, "method": info.method, "env": info.env_id, "steps": steps, "status": status}
         rows.append(row)
     return rows

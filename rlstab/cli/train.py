@@ -219,6 +219,8 @@ def _report(trained: Run, summary: TrainingSummary, as_json: bool) -> int:
         document = dataclasses.asdict(summary)
         info = trained.info
         print_json({"run": trained.path, "method": info.method, "env": info.env_id, "seed": info.seed} | document)
+    for warning in summary.warnings:
+        note(warning)
     if interrupted:
         print(f"rlstab: {summary.message}", file=sys.stderr)
         return 130

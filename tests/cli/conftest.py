@@ -19,6 +19,12 @@ def _few_resamples(monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def tiny():
+    """Arguments of a training that takes seconds."""
+    return list(TRAIN)
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A run of a few seconds; tests read it and add results, but do not change it."""
     root = tmp_path_factory.mktemp("trained")

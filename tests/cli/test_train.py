@@ -15,7 +15,6 @@ from rlstab.cli.train import configure
 from rlstab.errors import UserError
 from rlstab.runs.checkpoint import read_checkpoint
 from rlstab.runs.run import Run
-from tests.cli.conftest import TRAIN
 
 
 def test_run_directory_holds_the_resolved_configuration(trained):
@@ -27,8 +26,8 @@ def test_run_directory_holds_the_resolved_configuration(trained):
     assert info.command[:3] == ["rlstab", "train", "ppo"]
 
 
-def test_json_is_one_document_and_progress_is_on_stderr(call, tmp_path):
-    code, out, err = call(*TRAIN, "--total-steps", 128, "--run-dir", tmp_path, "--name", "a", "--json")
+def test_json_is_one_document_and_progress_is_on_stderr(call, tmp_path, tiny):
+    code, out, err = call(*tiny, "--total-steps", 128, "--run-dir", tmp_path, "--name", "a", "--json")
     document = json.loads(out)
     assert code == 0
     assert document["status"] == "finished"
@@ -84,8 +83,8 @@ def test_mistakes_are_one_line_and_leave_nothing_behind(refused, tmp_path, argum
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir())
 
 
-def test_existing_name_is_refused_with_the_command_to_go_on(refused, trained):
-    line = refused(*TRAIN, "--run-dir", trained.parent, "--name", "run")
+def test_existing_name_is_refused_with_the_command_to_go_on(refused, trained, tiny):
+    line = refused(*tiny, "--run-dir", trained.parent, "--name", "run")
     assert f"rlstab train --resume {trained}" in line
 
 
@@ -101,8 +100,8 @@ def test_other_method_when_resuming(refused, trained):
     assert "is a run of ppo, not sac" in refused("train", "sac", "--resume", trained)
 
 
-def test_resume_extends_a_run_and_equals_the_uninterrupted_one(call, tmp_path):
-    common = [*TRAIN, "--checkpoint-every", "256", "--run-dir", tmp_path]
+def test_resume_extends_a_run_and_equals_the_uninterrupted_one(call, tmp_path, tiny):
+    common = [*tiny, "--checkpoint-every", "256", "--run-dir", tmp_path]
     assert call(*common, "--total-steps", 768, "--name", "whole")[0] == 0
     assert call(*common, "--total-steps", 384, "--name", "parts")[0] == 0
     assert call("train", "--resume", tmp_path / "parts", "--total-steps", 768)[0] == 0
@@ -113,8 +112,8 @@ def test_resume_extends_a_run_and_equals_the_uninterrupted_one(call, tmp_path):
     assert Run.open(tmp_path / "parts").info.config["total_steps"] == 768
 
 
-def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path, call):
-    command = [sys.executable, "-m", "rlstab.cli", *TRAIN, "--total-steps", "10000000", "--run-dir", str(tmp_path)]
+def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path, call, tiny):
+    command = [sys.executable, "-m", "rlstab.cli", *tiny, "--total-steps", "10000000", "--run-dir", str(tmp_path)]
     process = subprocess.Popen([*command, "--name", "a"], stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     assert process.stderr is not None
     for line in process.stderr:

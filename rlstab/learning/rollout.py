@@ -37,7 +37,9 @@ class Rollout:
     ) -> None:
         lead = (n_steps, num_envs)
         # One row more than steps: the observation after the last step, whose value closes the advantages.
-        self.observations = torch.zeros((n_steps + 1, num_envs, *observation_shape), dtype=observation_dtype, device=device)
+        self.observations = torch.zeros(
+            (n_steps + 1, num_envs, *observation_shape), dtype=observation_dtype, device=device
+        )
         self.actions = torch.zeros((*lead, *action_shape), dtype=action_dtype, device=device)
         self.rewards = torch.zeros(lead, device=device)
         self.dones = torch.zeros(lead, device=device)

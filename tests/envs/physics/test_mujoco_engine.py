@@ -55,7 +55,9 @@ def rollout(physics: MujocoPhysics, controls: np.ndarray) -> np.ndarray:
     trace = []
     for ctrl in controls:
         physics.step(ctrl, 3)
-        trace.append(np.concatenate([physics.qpos, physics.qvel, physics.field("cfrc_ext").reshape(physics.num_envs, -1)], 1))
+        trace.append(
+            np.concatenate([physics.qpos, physics.qvel, physics.field("cfrc_ext").reshape(physics.num_envs, -1)], 1)
+        )
     return np.array(trace)
 
 

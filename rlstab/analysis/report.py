@@ -140,7 +140,7 @@ def _cards(data: ReportData) -> list[dict[str, str]]:
     if len(data.deployed_returns):
         deployed, evaluated = float(np.mean(data.deployed_returns)), float(returns.mean())
         change = f"{100 * (deployed - evaluated) / abs(evaluated):+.2f}%" if evaluated else _number(deployed)
-        cards.append(("Deployed against evaluated", change, f"mean return {_number(deployed)}, same episodes"))
+        cards.append(("Deployed − evaluated", change, f"mean return {_number(deployed)}, same episodes"))
     cards.extend(data.facts)
     return [{"name": name, "value": value, "note": note} for name, value, note in cards]
 

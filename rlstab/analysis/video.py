@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -288,7 +287,6 @@ def _environment(
     """One world that is the evaluation's ``episode``, and what draws it."""
     from rlstab.envs.batch_env import BatchEnv
     from rlstab.envs.registry import make_vec, native_ids
-    from rlstab.envs.rendering import choose_backend
 
     def make(kwargs: dict[str, Any]) -> VectorEnv:
         return make_vec(
@@ -302,19 +300,24 @@ def _environment(
         )
 
     drawable = isinstance(env_id, str) and env_id.removeprefix("rlstab/") not in native_ids()
+    refusal: Exception | None = None
     try:
         env = make({**env_kwargs, "render_mode": "rgb_array"} if drawable else env_kwargs)
-    except Exception:
+    except Exception as error:
         if not drawable:
             raise
+        refusal = error
         env = make(env_kwargs)  # An environment that can't draw can still be played.
+
+    def refuse() -> Any:
+        assert refusal is not None
+        raise refusal
+
+    if refusal is not None:
+        return env, refuse
     frame: Callable[..., Any] = env.frame  # type: ignore[attr-defined]  # Both kinds that make_vec makes have it.
     if isinstance(env, BatchEnv):
         return env, lambda: frame(0, *size)
-    if "mujoco" in sys.modules:
-        # Gymnasium's own MuJoCo environments look at the variable that this sets.
-        with contextlib.suppress(UserError):
-            choose_backend()
     return env, lambda: frame(0)
 
 

@@ -122,6 +122,24 @@ def test_without_pictures_the_numbers_come_with_a_notice(tmp_path: Path, maker, 
         film.plot(plots.new_axes())
 
 
+def test_an_environment_that_refuses_to_be_made_for_drawing_is_played_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlstab.envs import registry
+
+    make_vec = registry.make_vec
+
+    def refusing(env_id, *args, env_kwargs=None, **kwargs):
+        if env_kwargs and "render_mode" in env_kwargs:
+            raise UserError("no way to draw: install libegl1")
+        return make_vec(env_id, *args, env_kwargs=env_kwargs, **kwargs)
+
+    monkeypatch.setattr(registry, "make_vec", refusing)
+    film = record(Still(1), "Pendulum-v1", tmp_path / "a", max_episode_steps=5)
+    assert film.notice == "no way to draw: install libegl1"
+    assert film.length == 5
+
+
 def test_a_folder_that_cannot_be_written_is_a_notice(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     film = record(Still(1), Painter, tmp_path / "file" / "a")

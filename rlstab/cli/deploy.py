@@ -31,6 +31,12 @@ class DeployOptions:
     episodes: int = field(default=1, metadata={"min": 1})
     """Episodes, one after the other."""
 
+    gap: str = ""
+    """How this simulator differs from that of training (mujoco backend): gain=0.8,latency=1,mass=0.5:2."""
+
+    record: Path | None = None
+    """Write every tick (times, observations, actions) to this .npz file."""
+
     realtime: bool = True
     """Keep the control period. Without it the loop runs as fast as it can; the returns are the same."""
 
@@ -66,13 +72,16 @@ def _check(options: DeployOptions) -> int:
 
 
 def _deploy(options: DeployOptions) -> int:
-    from rlstab.sim2real.deploy import deploy
+    from rlstab.envs.disturbance.serialization import parse as parse_disturbances
+    from rlstab.sim2real.deploy import check, deploy
+    from rlstab.sim2real.recorder import Recorder
     from rlstab.sim2real.runtime import Episode
 
     def report(index: int, episode: Episode) -> None:
         total = "" if episode.total_reward is None else f", return {episode.total_reward:.1f}"
         note(f"episode {index + 1}/{options.episodes}: {episode.length} steps{total}, {episode.ended}")
 
+    recorder = None if options.record is None else Recorder()
     with only_results_on_stdout(options.json):
         result = deploy(
             options.file,
@@ -82,8 +91,13 @@ def _deploy(options: DeployOptions) -> int:
             episodes=options.episodes,
             duration=options.duration,
             realtime=options.realtime,
+            disturbances=parse_disturbances(options.gap),
+            recorder=recorder,
             on_episode=report,
         )
+        if recorder is not None and options.record is not None:
+            contract = check(options.file, options.backend, env_id=options.env)
+            note(f"wrote {recorder.save(options.record, contract)}")
     if options.json:
         print_json(result.to_dict())
     else:

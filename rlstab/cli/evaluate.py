@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,10 @@ class EvaluateOptions:
     seed: int = field(default=_DEFAULT_SEED, metadata={"min": 0})
     """Base seed of the episodes; far from the seeds training usually has."""
 
+    disturbances: str = ""
+    """What the world does to the robot, for native environments: gain=0.8,latency=1,mass=0.5:2 (see rlstab train
+    ppo --help). Those of training are not applied."""
+
     stochastic: bool = False
     """Sample actions instead of taking the mode."""
 
@@ -66,6 +71,7 @@ class Subject:
     policy: Policy
     env_id: str
     max_episode_steps: int | None = None
+    env_kwargs: dict[str, Any] | None = None
     run: Run | None = None
 
 
@@ -112,7 +118,8 @@ def _load(path: Path, which: Which, options: EvaluateOptions) -> Subject:
 
         policy = OnnxPolicy.load(path)
         training = policy.contract.training
-        return Subject(path, policy, options.env or training.env_id, training.max_episode_steps)
+        env_kwargs = training.env_kwargs if options.env is None else None
+        return Subject(path, policy, options.env or training.env_id, training.max_episode_steps, env_kwargs)
     if is_sb3_zip(path):
         loaded = load_sb3_zip(path, allow_pickle=options.allow_pickle)
         if options.env is None:
@@ -124,11 +131,13 @@ def _load(path: Path, which: Which, options: EvaluateOptions) -> Subject:
     opened = Run.open(path)
     info = opened.info
     limit = info.config.get("max_episode_steps")
-    return Subject(path, load_policy(opened, which), options.env or info.env_id, limit, opened)
+    env_kwargs = info.config.get("env_kwargs") if options.env is None else None
+    return Subject(path, load_policy(opened, which), options.env or info.env_id, limit, env_kwargs, opened)
 
 
 def _evaluate(subject: Subject, options: EvaluateOptions) -> Evaluation:
     from rlstab.analysis.evaluation import evaluate
+    from rlstab.envs.disturbance.serialization import parse as parse_disturbances
 
     note(f"evaluating {subject.path} on {subject.env_id}: {options.episodes} episodes")
     evaluation = evaluate(
@@ -137,11 +146,15 @@ def _evaluate(subject: Subject, options: EvaluateOptions) -> Evaluation:
         episodes=options.episodes,
         seed=options.seed,
         deterministic=not options.stochastic,
+        disturbances=parse_disturbances(options.disturbances),
         max_episode_steps=subject.max_episode_steps,
+        env_kwargs=subject.env_kwargs,
     )
     if subject.run is not None:
         how = "stochastic" if options.stochastic else "deterministic"
         name = f"{options.checkpoint}-{how}-{options.episodes}-episodes-seed{options.seed}"
+        if options.disturbances:
+            name += "-" + re.sub(r"[^0-9A-Za-z.=]+", "_", options.disturbances)
         evaluation.save(subject.run.folder("evaluations") / name)
     return evaluation
 

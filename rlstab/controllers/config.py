@@ -28,6 +28,17 @@ class BaseConfig:
     num_threads: int | None = field(default=None, metadata={"min": 1, "max": 1024})
     """CPU threads that step the worlds of a native environment. None: as many as there are CPUs."""
 
+    env_kwargs: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """Constructor arguments of the environment, as pairs: --env-kwargs ctrl_cost_weight 0.01."""
+
+    max_episode_steps: int | None = field(default=None, metadata={"min": 1, "unit": "environment steps"})
+    """Time limit of an episode. None: the environment's own."""
+
+    disturbances: str = ""
+    """What the world does to the robot during training, for native environments: name=value or name=low:high, drawn
+    anew for each episode, separated by commas. Names: mass, friction, gain, ... (scale factors), latency and
+    observation_delay (control steps), noise (observation units), tilt (degrees)."""
+
     device: str = "cpu"
     """Torch device of the networks: cpu, cuda, cuda:N, or auto (a GPU if there is one)."""
 

@@ -264,6 +264,8 @@ class BatchEnv(VectorEnv):
             self._renderer.close()
 
     _renderer: Any = None
+    resumes_exactly = True
+    """Whether `load_state_dict` puts the worlds back exactly, so that training can go on in the middle of episodes."""
 
     @property
     def _action_shape(self) -> tuple[int, int]:

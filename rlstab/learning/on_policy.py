@@ -238,7 +238,7 @@ class OnPolicyLearner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned.
 
-        Environments that can't save their state start new episodes.
+        Foreign environments can't save what goes on inside them: they start new episodes.
 
         Raises
         ------
@@ -255,9 +255,14 @@ class OnPolicyLearner:
         self._recent_lengths.extend(state["recent_lengths"])
         if state["env"] is not None:
             self.env.load_state_dict(state["env"])  # pyright: ignore[reportAttributeAccessIssue]
+        if getattr(self.env, "resumes_exactly", False):
             self._observation = np.array(state["observation"])
             self._episode_return[...] = state["episode_return"]
             self._episode_length[...] = state["episode_length"]
+        else:
+            self._observation = self.env.reset()[0]
+            self._episode_return[...] = 0.0
+            self._episode_length[...] = 0
 
     def policy_state(self) -> dict[str, Any]:
         """Weights and description of the policy alone."""

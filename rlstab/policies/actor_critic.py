@@ -124,7 +124,8 @@ class ActorCriticPolicy(TorchPolicy):
     config
         Network shape.
     seed
-        Seeds the initial weights and the sampling of `predict`.
+        Seeds the initial weights. Sampling in `predict` draws from torch's global generator, as
+        Stable-Baselines3's policies do.
     device
         Where the network lives.
 
@@ -152,7 +153,6 @@ class ActorCriticPolicy(TorchPolicy):
         self.network_config = config or NetworkConfig()
         initial = torch.Generator().manual_seed(seed)
         self._network = ActorCritic(observation_space, action_space, self.network_config, initial).to(device)
-        self._generator = torch.Generator(device=device).manual_seed(seed)
 
     @property
     def module(self) -> ActorCritic:
@@ -174,7 +174,7 @@ class ActorCriticPolicy(TorchPolicy):
         dtype = None if array.dtype == np.uint8 else torch.float32
         outputs = self._network.actor(self._network.features(to_tensor(array, self.device, dtype)))
         head = self._network.head
-        action = head.mode(outputs) if deterministic else head.sample(outputs, self._generator)
+        action = head.mode(outputs) if deterministic else head.sample(outputs)
         result = to_array(head.to_environment(action))
         return (result if batched else result[0]), state
 

@@ -111,8 +111,8 @@ class ActionHead(nn.Module):
             case _:
                 return (outputs > 0).to(outputs.dtype)
 
-    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw one action a row with an explicit source of randomness."""
+    def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw one action a row; without a generator, from torch's global one."""
         match self.space:
             case spaces.Box():
                 assert self.log_std is not None
@@ -154,6 +154,6 @@ def gaussian_log_prob(noise: Tensor, log_std: Tensor) -> Tensor:
     return -0.5 * noise.square().sum(-1) - log_std.sum() - constant
 
 
-def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
+def _draw(logits: Tensor, generator: torch.Generator | None) -> Tensor:
     probabilities: Any = logits.softmax(dim=-1)
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)

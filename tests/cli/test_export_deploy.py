@@ -78,3 +78,12 @@ def test_deploy_mistakes(refused, exported, tmp_path):
     assert "mujoco" in refused("deploy", exported, "--backend", "mujcoo")
     assert "at least 1" in refused("deploy", exported, "--episodes", "0")
     assert "greater than 0" in refused("deploy", exported, "--duration", "0")
+
+
+def test_gap_changes_the_simulator_and_the_log_keeps_every_tick(call_json, exported, tmp_path):
+    plain = call_json("deploy", exported, "--no-realtime", "--episodes", "2")[1]
+    log = tmp_path / "log.npz"
+    changed = call_json("deploy", exported, "--no-realtime", "--episodes", "2", "--gap", "gain=0.3", "--record", log)[1]
+    assert changed["returns"] != plain["returns"]
+    with np.load(log) as recorded:
+        assert len(recorded["action"]) == sum(changed["lengths"])

@@ -140,3 +140,35 @@ def test_a_second_writer_is_refused(refused, trained):
 def test_configure_validates_presets_too():
     with pytest.raises(UserError, match="clip_range"):
         configure("ppo", ["--clip-range", "-0.1"])
+
+
+def test_environment_settings_and_disturbances_reach_training_and_evaluation(call, call_json, tmp_path, tiny):
+    more = [
+        "--env-kwargs",
+        "reset_noise_scale",
+        "0.0",
+        "--max-episode-steps",
+        "7",
+        "--disturbances",
+        "gain=0.5,latency=1",
+    ]
+    arguments = [*tiny, *more, "--total-steps", "128", "--run-dir", tmp_path, "--name", "run"]
+    assert call(*arguments)[0] == 0
+    config = Run.open(tmp_path / "run").info.config
+    assert config["env_kwargs"] == {"reset_noise_scale": 0.0}
+    assert config["disturbances"] == "gain=0.5,latency=1"
+
+    code, document = call_json("evaluate", tmp_path / "run", "--episodes", "3")
+    assert code == 0
+    evaluation = document["evaluations"][0]
+    assert evaluation["disturbances"] == []
+    assert max(evaluation["lengths"]) <= 7
+    assert len(set(evaluation["returns"])) == 1, "without reset noise all episodes are alike"
+    code, document = call_json("evaluate", tmp_path / "run", "--episodes", "3", "--disturbances", "tilt=5")
+    assert code == 0
+    assert "GravityTilt" in document["evaluations"][0]["disturbances"][0]
+
+
+def test_misspelt_disturbances_are_refused(refused, tiny, tmp_path):
+    assert "did you mean 'friction'" in refused(*tiny, "--disturbances", "frictoin=2", "--run-dir", tmp_path)
+    assert not list(tmp_path.iterdir())

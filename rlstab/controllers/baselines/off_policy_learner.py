@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlstab.controllers import registry
 from rlstab.controllers.baselines.off_policy import OffPolicyConfig
-from rlstab.envs.registry import make_vec
+from rlstab.controllers.environment import make_environment
 from rlstab.errors import UserError
 from rlstab.learning.sb3_learner import SB3Learner
 from rlstab.policies.tensors import pick_device
@@ -51,7 +51,7 @@ def build_learner(
     """
     device = pick_device(config.device)
     if env is None:
-        env = make_vec(config.env, config.num_envs, config.seed, num_threads=config.num_threads)
+        env = make_environment(config)
     registry.check_actions(method, config.env, env.single_action_space)
     policy = _network(config, env.single_observation_space)
 

@@ -7,7 +7,7 @@ import dataclasses
 from gymnasium.vector import VectorEnv
 
 from rlstab.controllers.baselines.ppo.config import PPOConfig
-from rlstab.envs.registry import make_vec
+from rlstab.controllers.environment import make_environment
 from rlstab.learning.on_policy import OnPolicyLearner
 from rlstab.learning.on_policy_config import OnPolicyConfig
 
@@ -21,7 +21,7 @@ def make_learner(config: PPOConfig, env: VectorEnv | None = None) -> OnPolicyLea
         Unknown environment or device, a space that no policy here reads, or a batch that doesn't fit.
     """
     if env is None:
-        env = make_vec(config.env, config.num_envs, config.seed, num_threads=config.num_threads)
+        env = make_environment(config)
     names = [field.name for field in dataclasses.fields(OnPolicyConfig)]
     settings = OnPolicyConfig(**{name: getattr(config, name) for name in names})
     return OnPolicyLearner(env, settings, total_steps=config.total_steps, seed=config.seed, device=config.device)

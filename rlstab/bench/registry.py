@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         ),
         Benchmark("ppo", "rlstab.bench.ppo", "PPO end to end: speed and time to a return, against SB3 and CleanRL"),
         Benchmark("parity", "rlstab.bench.parity", "returns of PPO with SB3's hyper-parameters, against SB3's PPO"),
+        Benchmark("quickstart", "rlstab.bench.quickstart", "returns, time and memory of the quickstart, over seeds"),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

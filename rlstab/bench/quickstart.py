@@ -1,0 +1,170 @@
+"""`rlstab bench quickstart`: what a new user's first command gives, over several seeds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rlstab.analysis.result import Result, Scalar
+from rlstab.bench.common import Conditions, markdown_table, usable_cores
+from rlstab.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ABOUT = """
+`rlstab quickstart`, once a seed, one after the other: it trains PPO on Hopper-v5, evaluates 20 episodes, exports to
+ONNX, deploys the exported file on the same starts without torch in the loop, films an episode and writes the report.
+*Difference* is between the mean returns of the deployed file and of the evaluated policy: both have the same network,
+but sums are rounded differently, and a hopper's contacts amplify that within a few hundred steps. Installation is not
+counted.
+"""
+_COLUMNS = {
+    "seed": ("seed", "{:d}"),
+    "mean_return": ("mean return", "{:.0f}"),
+    "deployed_mean_return": ("deployed", "{:.0f}"),
+    "difference_percent": ("difference, %", "{:.2f}"),
+    "train_seconds": ("training, s", "{:.0f}"),
+    "seconds": ("everything, s", "{:.0f}"),
+    "peak_memory_mib": ("peak memory, MiB", "{:.0f}"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run."""
+
+    seeds: int = 5
+    """Seeds 0, 1, ..."""
+    work: Path = Path("runs/quickstart")
+    """Folder for the runs and reports; finished trainings found there are not repeated, only evaluated again."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class QuickstartResult(Result):
+    """One row a seed."""
+
+    kind: ClassVar[str] = "quickstart"
+    labels: ClassVar[tuple[str, ...]] = ("seed",)
+
+    name: str
+    title: str
+    command: str
+    rows: list[dict[str, float]]
+    """Numbers of each seed, named as in the columns above."""
+    conditions: Conditions
+
+    def summary(self) -> dict[str, Scalar]:
+        """What the worst and the middle seed gave."""
+        returns = sorted(row["mean_return"] for row in self.rows)
+        return {
+            "seeds": len(self.rows),
+            "median return": returns[len(returns) // 2],
+            "seeds above 1500": sum(value > 1500 for value in returns),
+            "largest difference, %": max(row["difference_percent"] for row in self.rows),
+            "longest, s": max(row["seconds"] for row in self.rows),
+            "most memory, MiB": max(row["peak_memory_mib"] for row in self.rows),
+        }
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw evaluated and deployed returns of each seed."""
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            ax = plt.figure(figsize=(4, 3)).gca()
+        seeds = [row["seed"] for row in self.rows]
+        ax.plot(seeds, [row["mean_return"] for row in self.rows], "o", label="evaluated")
+        ax.plot(seeds, [row["deployed_mean_return"] for row in self.rows], "x", label="deployed")
+        ax.set_xlabel("Training seed")
+        ax.set_ylabel("Mean return of 20 episodes")
+        ax.legend()
+        return ax
+
+    def figure(self, path: Path) -> None:
+        """Draw nothing: a table of five rows is read at a glance."""
+
+    def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """Lay the numbers out as ``(title, columns, rows of text)``."""
+        heads = [head for head, _ in _COLUMNS.values()]
+        shown = [
+            [form.format(int(row[key]) if key == "seed" else row[key]) for key, (_, form) in _COLUMNS.items()]
+            for row in self.rows
+        ]
+        return [("Each seed", heads, shown)]
+
+    def missing(self) -> list[str]:
+        """Nothing: a seed that fails ends the benchmark."""
+        return []
+
+    def to_markdown(self) -> str:
+        """Write the page for the documentation."""
+        _, heads, rows = self.tables()[0]
+        where = self.conditions
+        conditions = [
+            ["date", where.date],
+            ["processor", f"{where.machine.get('processor')}, {where.machine.get('cores')} cores usable"],
+            ["load average before", str(where.load)],
+            ["commit", where.git.get("commit", "unknown")[:12]],
+        ]
+        facts = [
+            [name, f"{value:.4g}" if isinstance(value, float) else str(value)] for name, value in self.summary().items()
+        ]
+        return "\n".join(
+            [
+                *(f"# {self.title}", "", ABOUT.strip(), "", f"Made by `{self.command}`.", ""),
+                *markdown_table(heads, rows),
+                *("", "## Summary", "", *markdown_table(["what", "value"], facts)),
+                *("", "## Conditions", "", *markdown_table(["what", "value"], conditions), ""),
+            ]
+        )
+
+
+def measure(options: Options, on_progress: Callable[[str], None] = print) -> QuickstartResult:
+    """Run the command for each seed.
+
+    Raises
+    ------
+    UserError
+        The number of seeds is not positive, or a run fails.
+    """
+    if options.seeds < 1:
+        raise UserError(f"seeds must be at least 1, got {options.seeds}")
+    conditions = Conditions.now(usable_cores())
+    rows: list[dict[str, float]] = []
+    for seed in range(options.seeds):
+        document = _quickstart(seed, options.work)
+        difference = 100.0 * abs(document["relative_difference"])
+        rows.append(
+            {
+                "seed": seed,
+                "mean_return": document["mean_return"],
+                "deployed_mean_return": document["deployed_mean_return"],
+                "difference_percent": difference,
+                "train_seconds": document["train_seconds"],
+                "seconds": document["seconds"],
+                "peak_memory_mib": document["peak_memory_bytes"] / 2**20,
+            }
+        )
+        on_progress(f"seed {seed}: return {document['mean_return']:.0f} in {document['seconds']:.0f} s")
+    return QuickstartResult(
+        name="quickstart",
+        title="The first command, over seeds",
+        command="rlstab bench quickstart --docs",
+        rows=rows,
+        conditions=conditions,
+    )
+
+
+def _quickstart(seed: int, work: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "rlstab.cli", "quickstart", "--seed", str(seed), "--out", str(work / str(seed))]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, env=dict(os.environ), check=False)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise UserError(f"quickstart with seed {seed} failed: {reason}")
+    return json.loads(done.stdout)

@@ -18,7 +18,7 @@ from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
 from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import Task
 from rlstab.errors import NonFiniteState, UserError
-from rlstab.runs.seeding import generator
+from rlstab.runs.seeding import KeyedGenerator, generator
 
 _NO_INFO: dict[str, Any] = {}
 
@@ -85,6 +85,7 @@ class BatchEnv(VectorEnv):
         self.spec = None
 
         self._seed = seed
+        self._start_generator = KeyedGenerator()
         self._world_offset = world_offset
         self._autoreset = autoreset
         if not autoreset:
@@ -178,8 +179,9 @@ class BatchEnv(VectorEnv):
         terms, terminated = task.outcome(self._before, physics, action, self.dt)
         reward = functools.reduce(np.add, terms.values())
         observation = task.observe(physics)
-        # A NaN or infinity anywhere makes the sum non-finite: one cheap check a step.
-        if not math.isfinite(physics.qpos.sum() + physics.qvel.sum() + observation.sum() + reward.sum()):
+        # Sums of squares: finite only if every term is, and cheaper than looking at each.
+        seen = np.vdot(observation, observation) + np.vdot(reward, reward)
+        if not (math.isfinite(seen) and physics.is_finite()):
             self._report_non_finite(action, observation, reward)
         for disturbance in self.disturbances:
             observation = disturbance.observation(observation)
@@ -277,11 +279,15 @@ class BatchEnv(VectorEnv):
         model = self.physics.model
         qpos, qvel = np.empty((len(worlds), model.nq)), np.empty((len(worlds), model.nv))
         for row, world in enumerate(worlds.tolist()):
-            qpos[row], qvel[row] = self.task.initial_state(model, self.rng(world, "start"))
+            qpos[row], qvel[row] = self.task.initial_state(model, self._start_numbers(world))
         # Parameters first: the state is refreshed with the model that the episode will run on.
         for disturbance in self.disturbances:
             disturbance.begin(worlds)
         self.physics.reset(worlds, qpos, qvel)
+
+    def _start_numbers(self, world: int) -> np.random.Generator:
+        key = (self._world_offset + world, int(self._episode[world]), "start")
+        return self._start_generator.at(self._seed, *key)
 
     def _disturb_first(self, observation: FloatArray, worlds: IntArray) -> FloatArray:
         for disturbance in self.disturbances:

@@ -69,6 +69,10 @@ class Physics(PhysicsState, Protocol):
         """Overwrite model fields (named as in ``mjModel``), one row a world, and refresh what depends on them."""
         ...
 
+    def is_finite(self) -> bool:
+        """Whether no world's state holds NaN or infinity."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue bit for bit."""
         ...

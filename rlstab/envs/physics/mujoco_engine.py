@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import weakref
 from dataclasses import dataclass
@@ -182,6 +183,11 @@ class MujocoPhysics:
                 _parameter(model, name)[...] = rows[row]
             if _INERTIAL_FIELDS & parameters.keys():
                 mujoco.mj_setConst(model, scratch)
+
+    def is_finite(self) -> bool:
+        """See `Physics.is_finite`."""
+        # A sum of squares is finite only if every term is: one pass, a fraction of `numpy.isfinite` on small batches.
+        return math.isfinite(np.vdot(self._state, self._state))
 
     def state_dict(self) -> dict[str, Any]:
         """See `Physics.state_dict`."""

@@ -31,7 +31,7 @@ WIDTHS_INCH = {"column": 3.3, "page": 6.8}
 INK = "#101214"
 """Colour of axes and text; `svg` turns it into the colour of the surrounding text."""
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.labelsize": 8,
@@ -69,7 +69,7 @@ def new_axes(width: Literal["column", "page"] = "column", aspect: float = 0.62, 
     import matplotlib
 
     size = (WIDTHS_INCH[width], WIDTHS_INCH[width] * aspect)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         if interactive:
             from matplotlib import pyplot
 
@@ -357,6 +357,6 @@ def _render(figure: Figure | Axes, kind: str) -> bytes:
     # No date and a fixed salt: the same figure gives the same bytes.
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
     target = io.BytesIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "rlstab"}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "rlstab"}):
         figure.savefig(target, format=kind, metadata=metadata, transparent=kind == "svg")
     return target.getvalue()

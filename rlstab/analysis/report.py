@@ -112,6 +112,30 @@ def write(data: ReportData, path: str | Path) -> Path:
     return target
 
 
+def picture(data: ReportData, path: str | Path) -> Path:
+    """The report at a glance as one PNG: learning curve, returns, and stills where there are any."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from rlstab.analysis import plots
+
+    stills = data.recording is not None and len(data.recording.stills) > 0
+    with matplotlib.rc_context(plots.STYLE):
+        figure = Figure(figsize=(6.8, 3.6 if stills else 2.4), layout="constrained")
+        rows = 2 if stills else 1
+        grid = figure.add_gridspec(rows, 2, height_ratios=(2, 1)[:rows])
+        if data.curve is not None:
+            plots.learning_curves([data.curve], figure.add_subplot(grid[0, 0]))
+        returns = {"Evaluated": data.evaluation.returns}
+        if len(data.deployed_returns):
+            returns["Deployed"] = np.asarray(data.deployed_returns)
+        plots.return_distribution(returns, figure.add_subplot(grid[0, 1]))
+        if stills and data.recording is not None:
+            data.recording.plot(figure.add_subplot(grid[1, :]))
+        figure.suptitle(data.title)
+    return plots.save(figure, path)
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 

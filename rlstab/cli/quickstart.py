@@ -155,7 +155,7 @@ def _quickstart(options: QuickstartOptions, argv: list[str]) -> Outcome | None:
 
 def _write_page(outcome: Outcome, contract: Contract) -> None:
     from rlstab.analysis.curves import learning_curve
-    from rlstab.analysis.report import ReportData, write
+    from rlstab.analysis.report import ReportData, picture, write
 
     opened, info = outcome.run, outcome.run.info
     metrics = opened.read_metrics()
@@ -190,6 +190,7 @@ def _write_page(outcome: Outcome, contract: Contract) -> None:
         versions=info.versions,
     )
     write(data, outcome.report)
+    picture(data, outcome.report.with_suffix(".png"))
 
 
 def _stage(number: int, what: str) -> None:

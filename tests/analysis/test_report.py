@@ -11,7 +11,7 @@ import pytest
 
 from rlstab.analysis.curves import learning_curve
 from rlstab.analysis.evaluation import Evaluation
-from rlstab.analysis.report import ReportData, render, write
+from rlstab.analysis.report import ReportData, picture, render, write
 from rlstab.analysis.video import Recording
 from rlstab.errors import UserError
 
@@ -168,3 +168,13 @@ def test_the_file_is_written_and_is_the_same_each_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError):
         write(data, tmp_path / "file" / "report")
+
+
+def test_the_picture_has_stills_only_where_there_are_any(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    whole = imread(picture(full(tmp_path), tmp_path / "whole.png"))
+    bare = imread(picture(ReportData(title="Bare", evaluation=evaluation()), tmp_path / "bare.png"))
+    assert whole.shape[1] == bare.shape[1]
+    assert whole.shape[0] > 1.3 * bare.shape[0]
+    assert len(np.unique(bare[..., 0])) > 10, "something is drawn"

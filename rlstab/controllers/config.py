@@ -28,6 +28,9 @@ class BaseConfig:
     num_threads: int | None = field(default=None, metadata={"min": 1, "max": 1024})
     """CPU threads that step the worlds of a native environment. None: as many as there are CPUs."""
 
+    worker_processes: bool = False
+    """Give each world of a foreign environment a process of its own; pays where a step takes over a millisecond."""
+
     env_kwargs: dict[str, bool | int | float | str] = field(default_factory=dict)
     """Constructor arguments of the environment, as pairs: --env-kwargs ctrl_cost_weight 0.01."""
 

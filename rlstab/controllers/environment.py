@@ -26,5 +26,6 @@ def make_environment(config: BaseConfig) -> VectorEnv[Any, Any, Any]:
         disturbances=parse(config.disturbances),
         num_threads=config.num_threads,
         max_episode_steps=config.max_episode_steps,
+        worker_processes=config.worker_processes,
         env_kwargs=dict(config.env_kwargs),
     )

@@ -20,8 +20,6 @@ from rlstab.envs.task import Task
 from rlstab.errors import NonFiniteState, UserError
 from rlstab.runs.seeding import KeyedGenerator, generator
 
-_NO_INFO: dict[str, Any] = {}
-
 
 class BatchEnv(VectorEnv):
     """A task on batched physics, with gymnasium's ``VectorEnv`` interface and same-step autoreset.
@@ -44,7 +42,7 @@ class BatchEnv(VectorEnv):
     num_threads
         Threads that step physics; default: the processors this process may use.
     max_episode_steps
-        Time limit in control steps; default: the task's.
+        Time limit in control steps; default: the task's; -1: none.
     world_offset
         Index of the first world, so that one world of a larger batch can be replayed alone.
     autoreset
@@ -72,7 +70,7 @@ class BatchEnv(VectorEnv):
         self.num_envs = num_envs
         fields = tuple(dict.fromkeys((*task.fields, *required_fields(disturbances))))
         self.physics = MujocoPhysics(task.model_path(), num_envs, fields, num_threads)
-        self.max_episode_steps = max_episode_steps or task.max_episode_steps
+        self.max_episode_steps = _time_limit(max_episode_steps, task.max_episode_steps)
         self.dt = self.physics.timestep * task.frame_skip
         self.observation_terms = task.observation_terms(self.physics.model)
         obs_dim = sum(term.dim for term in self.observation_terms)
@@ -118,7 +116,8 @@ class BatchEnv(VectorEnv):
         seed
             New base seed; episodes are then counted from the beginning again.
         options
-            ``{"worlds": mask or indices}`` resets only those; the others go on.
+            ``{"worlds": mask or indices}``, or gymnasium's ``{"reset_mask": mask}``, resets only those; the others go
+            on. The first reset always begins all.
 
         Returns
         -------
@@ -131,13 +130,11 @@ class BatchEnv(VectorEnv):
                 raise UserError(message)
             self._seed = int(seed)
             self._episode[:] = -1
-        worlds = self._all_worlds
-        if options and "worlds" in options:
-            worlds = self._all_worlds[np.asarray(options["worlds"])]
+        worlds = self._chosen_worlds(options or {}, seeded=seed is not None)
         self._begin_episodes(worlds)
         self._before = self.task.measure(self.physics)
         first = self._disturb_first(self.task.observe(self.physics.take(worlds)), worlds)
-        observation = np.empty((self.num_envs, first.shape[1])) if self._seen is None else self._seen.copy()
+        observation = first.copy() if self._seen is None else self._seen.copy()
         observation[worlds] = first
         self._seen = observation.copy()
         return observation, {}
@@ -188,7 +185,7 @@ class BatchEnv(VectorEnv):
 
         truncated = self.elapsed_steps >= self.max_episode_steps
         done = terminated | truncated
-        infos = _NO_INFO
+        infos: dict[str, Any] = {}
         if self._autoreset and done.any():
             infos = {"final_obs": observation, "_final_obs": done}
             observation = observation.copy()
@@ -285,6 +282,19 @@ class BatchEnv(VectorEnv):
             disturbance.begin(worlds)
         self.physics.reset(worlds, qpos, qvel)
 
+    def _chosen_worlds(self, options: dict[str, Any], *, seeded: bool) -> IntArray:
+        unknown = options.keys() - {"worlds", "reset_mask"}
+        if unknown or len(options) > 1:
+            message = f"reset knows the options 'worlds' or 'reset_mask', not {', '.join(sorted(options))}"
+            raise UserError(message)
+        if not options:
+            return self._all_worlds
+        worlds = self._all_worlds[np.asarray(next(iter(options.values())))]
+        if seeded and len(worlds) < self.num_envs:
+            message = "a new seed begins the episodes of all worlds: leave out the choice of worlds"
+            raise UserError(message)
+        return worlds if self._seen is not None else self._all_worlds
+
     def _start_numbers(self, world: int) -> np.random.Generator:
         key = (self._world_offset + world, int(self._episode[world]), "start")
         return self._start_generator.at(self._seed, *key)
@@ -313,3 +323,14 @@ class BatchEnv(VectorEnv):
             f"(step {self.total_steps} of this environment): check the actions, the disturbances and the model"
         )
         raise NonFiniteState(message, step=self.total_steps, worlds=worlds, arrays=arrays)
+
+
+def _time_limit(steps: int | None, usual: int) -> int:
+    if steps is None:
+        return usual
+    if steps == -1:
+        return int(np.iinfo(np.int64).max)
+    if steps < 1:
+        message = f"max_episode_steps must be at least 1, or -1 for none, got {steps}"
+        raise UserError(message)
+    return steps

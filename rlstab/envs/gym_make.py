@@ -31,6 +31,9 @@ def make_one(
         The environment is unknown (near names are given), its module can't be imported, or its constructor fails.
     """
     kwargs = env_kwargs or {}
+    if max_episode_steps is not None and max_episode_steps != -1 and max_episode_steps < 1:
+        message = f"max_episode_steps must be at least 1, or -1 for none, got {max_episode_steps}"
+        raise UserError(message)
     if not isinstance(env_id, str):
         env = env_id(**kwargs)
         if not isinstance(env, gymnasium.Env):

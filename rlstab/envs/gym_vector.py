@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, Literal
@@ -59,7 +60,8 @@ def gymnasium_vec(
     if mode not in ("sync", "async"):
         message = f"mode is 'sync' or 'async', not '{mode}'"
         raise UserError(message)
-    makers = [functools.partial(_make_world, env_id, max_episode_steps, env_kwargs or {})] * num_envs
+    make = _make_world if mode == "sync" else _make_in_worker
+    makers = [functools.partial(make, env_id, max_episode_steps, env_kwargs or {})] * num_envs
     if mode == "sync":
         env: VectorEnv[Any, Any, Any] = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
     else:
@@ -79,6 +81,12 @@ class _OwnLastObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 def _make_world(env_id: str | EnvMaker, max_episode_steps: int | None, env_kwargs: dict[str, Any]) -> gymnasium.Env:
     return _OwnLastObservation(make_one(env_id, max_episode_steps, env_kwargs))
+
+
+def _make_in_worker(env_id: str | EnvMaker, max_episode_steps: int | None, env_kwargs: dict[str, Any]) -> gymnasium.Env:
+    # Ctrl-C reaches every process of a terminal; the training decides when its workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return _make_world(env_id, max_episode_steps, env_kwargs)
 
 
 def _in_processes(makers: Sequence[Callable[[], gymnasium.Env]]) -> AsyncVectorEnv:
@@ -163,14 +171,14 @@ class GymnasiumVec(VectorWrapper):
         Raises
         ------
         NonFiniteState
-            An observation or reward is NaN, or a reward infinite.
+            An observation or reward is NaN or infinite.
         """
         observation, reward, terminated, truncated, infos = self.env.step(actions)
         self.total_steps += 1
         self.elapsed_steps += 1
         if "final_obs" in infos:
             infos["final_obs"] = self._dense(infos["final_obs"], infos["_final_obs"])
-            self._guard({"final_obs": infos["final_obs"], "action": actions})
+            self._guard({"final_obs": infos["final_obs"], "action": actions}, where=infos["_final_obs"])
         self._guard({"observation": observation, "reward": reward, "action": actions})
         self.elapsed_steps[terminated | truncated] = 0
         return observation, reward, terminated, truncated, infos
@@ -232,11 +240,12 @@ class GymnasiumVec(VectorWrapper):
         chosen = [row if done else filler for row, done in zip(rows, ended, strict=True)]
         return concatenate(space, chosen, create_empty_array(space, self.num_envs))
 
-    def _guard(self, arrays: dict[str, Any]) -> None:
+    def _guard(self, arrays: dict[str, Any], where: Any = True) -> None:
         bad = np.zeros(self.num_envs, bool)
         for name, array in arrays.items():
             if name != "action":
                 bad |= self._not_finite(array)
+        bad &= where
         if not bad.any():
             return
         worlds = np.flatnonzero(bad).tolist()
@@ -245,7 +254,7 @@ class GymnasiumVec(VectorWrapper):
             f"{self.name} produced NaN or infinity in world(s) {worlds} at step {step} of the episode "
             f"(step {self.total_steps} of this environment): check the environment with `rlstab check-env`"
         )
-        plain = {name: np.asarray(array) for name, array in arrays.items() if not isinstance(array, dict | tuple)}
+        plain = {path: leaf for name, array in arrays.items() for path, leaf in _leaves(name, array)}
         raise NonFiniteState(message, step=self.total_steps, worlds=worlds, arrays=plain)
 
     def _not_finite(self, batch: Any) -> Any:
@@ -259,3 +268,12 @@ class GymnasiumVec(VectorWrapper):
         if np.isfinite(batch.sum()):
             return np.zeros(self.num_envs, bool)
         return ~np.isfinite(batch.reshape(self.num_envs, -1)).all(axis=1)
+
+
+def _leaves(path: str, tree: Any) -> list[tuple[str, Any]]:
+    """Arrays of a batch of dictionary or tuple observations, with their path in it."""
+    if isinstance(tree, dict):
+        return [leaf for name, part in tree.items() for leaf in _leaves(f"{path}.{name}", part)]
+    if isinstance(tree, tuple) and all(isinstance(part, np.ndarray | dict | tuple) for part in tree):
+        return [leaf for index, part in enumerate(tree) for leaf in _leaves(f"{path}.{index}", part)]
+    return [(path, np.asarray(tree))]

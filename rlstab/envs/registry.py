@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,7 +48,7 @@ def make_task(env_id: str, **task_kwargs: Any) -> Task:
 
         message = f"no native environment '{env_id}'{suggest(name, TASKS)}"
         raise UserError(message)
-    task_class = _load(TASKS[name])
+    task_class = TASKS[name]
     known = {field.name for field in dataclasses.fields(task_class)}
     unknown = sorted(task_kwargs.keys() - known)
     if unknown:
@@ -67,6 +66,7 @@ def make_vec(
     num_threads: int | None = None,
     max_episode_steps: int | None = None,
     backend: Backend = "auto",
+    worker_processes: bool = False,
     world_offset: int = 0,
     env_kwargs: dict[str, Any] | None = None,
 ) -> VectorEnv[Any, Any, Any]:
@@ -93,6 +93,9 @@ def make_vec(
         Time limit in steps; default: the registered one.
     backend
         ``"native"`` or ``"gymnasium"`` insists on one.
+    worker_processes
+        Give each world of a foreign environment a process of its own; pays where a step takes over a millisecond.
+        Native environments have threads.
     world_offset
         Index of the first world.
     env_kwargs
@@ -126,14 +129,14 @@ def make_vec(
             world_offset=world_offset,
         )
     if disturbances:
-        message = f"disturbances act on native environments ({', '.join(native_ids())}); {env_id} is not one"
-        raise UserError(message)
+        raise UserError(_why_not_native(env_id, kwargs, backend))
     from rlstab.envs.gym_vector import gymnasium_vec
 
     return gymnasium_vec(
         env_id,
         num_envs,
         seed,
+        mode="async" if worker_processes else "sync",
         max_episode_steps=max_episode_steps,
         world_offset=world_offset,
         env_kwargs=kwargs,
@@ -147,12 +150,17 @@ def _runs_natively(env_id: str, kwargs: dict[str, Any], backend: Backend) -> boo
     name = env_id.removeprefix(_PREFIX)
     if name not in TASKS:
         return False
-    known = {field.name for field in dataclasses.fields(_load(TASKS[name]))}
+    known = {field.name for field in dataclasses.fields(TASKS[name])}
     return backend == "native" or name != env_id or kwargs.keys() <= known
 
 
-def _load(target: str | type[Task]) -> type[Task]:
-    if not isinstance(target, str):
-        return target
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+def _why_not_native(env_id: str | Callable[[], Any], kwargs: dict[str, Any], backend: Backend) -> str:
+    from rlstab.envs.gym_mujoco import TASKS
+
+    rule = "disturbances act on native environments only"
+    if isinstance(env_id, str) and env_id in TASKS:
+        if backend == "gymnasium":
+            return f"{rule}, but the gymnasium backend was asked for"
+        foreign = sorted(kwargs.keys() - {field.name for field in dataclasses.fields(TASKS[env_id])})
+        return f"{rule}, and the native {env_id} has no setting {', '.join(foreign)}"
+    return f"{rule} ({', '.join(TASKS)}); {env_id} is not one"

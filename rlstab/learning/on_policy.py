@@ -17,6 +17,7 @@ from rlstab.errors import UserError
 from rlstab.learning.flat import FlatAdam, FlatParameters
 from rlstab.learning.on_policy_config import OnPolicyConfig
 from rlstab.learning.rollout import ReturnNormalizer, Rollout, generalised_advantages
+from rlstab.learning.sb3_face import SB3Face, per_world_infos
 from rlstab.learning.surrogate import Minibatch, StepStatistics, gradient_rule
 from rlstab.policies.actor_critic import ActorCriticPolicy, NetworkConfig
 from rlstab.policies.tensors import pick_device
@@ -25,7 +26,7 @@ from rlstab.policies.tensors import pick_device
 _EVALUATION_CHUNK = 4096
 
 
-class OnPolicyLearner:
+class OnPolicyLearner(SB3Face):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347).
 
     The details are those of Stable-Baselines3 (orthogonal initialisation, advantage standardised per minibatch, value
@@ -70,9 +71,9 @@ class OnPolicyLearner:
         self.total_steps = total_steps
         self.device = pick_device(device)
         samples = self.config.n_steps * self.num_envs
-        if self.config.batch_size > samples or samples % self.config.batch_size == 1:
+        if self.config.batch_size > samples or samples % self.config.batch_size:
             message = (
-                f"batch_size {self.config.batch_size} does not go into {samples} samples "
+                f"batch_size {self.config.batch_size} does not divide {samples} samples "
                 f"({self.config.n_steps} steps of {self.num_envs} worlds): choose a divisor"
             )
             raise UserError(message)
@@ -95,7 +96,6 @@ class OnPolicyLearner:
         # As Stable-Baselines3: training returns are reported over the last hundred episodes.
         self._recent_returns: deque[float] = deque(maxlen=100)
         self._recent_lengths: deque[int] = deque(maxlen=100)
-        self.logger: Any = None
         self.on_episode: Callable[[int, float, int], None] | None = None
         """Called with steps so far, undiscounted return and length of every episode that ends, if set."""
 
@@ -114,52 +114,11 @@ class OnPolicyLearner:
         metrics = self.update()
         end = time.perf_counter()
         steps = self.config.n_steps * self.num_envs
-        metrics |= self._episode_metrics()
         return metrics | {
             "time/steps_per_second": steps / (end - start),
             "time/collect_seconds": collected - start,
             "time/update_seconds": end - collected,
         }
-
-    def learn(self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True) -> OnPolicyLearner:
-        """Train for ``total_timesteps`` more steps, with Stable-Baselines3's callbacks.
-
-        Parameters
-        ----------
-        total_timesteps
-            Environment steps over all worlds, rounded up to whole rollouts.
-        callback
-            A Stable-Baselines3 ``BaseCallback``, a list of them, or a function of ``(locals, globals)``.
-        reset_num_timesteps
-            Count steps from zero, which also restarts the learning-rate schedule.
-        """
-        from rlstab.learning.callbacks import attach
-
-        if reset_num_timesteps:
-            self.num_timesteps = 0
-        self.total_steps = goal = self.num_timesteps + total_timesteps
-        watcher = attach(self, callback)
-        watcher.on_training_start(locals(), globals())
-        while self.num_timesteps < goal:
-            if not self.collect(watcher):
-                break
-            for name, value in (self.update() | self._episode_metrics()).items():
-                self.logger.record(name, value)
-            self.logger.dump(self.num_timesteps)
-        watcher.on_training_end()
-        return self
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[Any, Any]:
-        """See `rlstab.policies.base.Policy.predict`."""
-        return self.policy.predict(observation, state, episode_start, deterministic)
-
-    def get_env(self) -> Any:
-        """The environment as Stable-Baselines3's ``VecEnv``, for callbacks."""
-        from rlstab.envs.sb3 import SB3VecEnv
-
-        return SB3VecEnv(self.env)
 
     @torch.no_grad()
     def collect(self, watcher: Any = None) -> bool:
@@ -177,10 +136,11 @@ class OnPolicyLearner:
             chosen = head.to_environment(action).cpu().numpy()
             observation, reward, terminated, truncated, infos = self.env.step(chosen)
             rollout.record(step, reward, terminated, truncated, infos)
-            self._count_episodes(reward, terminated, truncated, bool(infos))
             self.num_timesteps += self.num_envs
+            ended = self._count_episodes(reward, terminated, truncated, bool(infos))
             if watcher is not None:
-                watcher.update_locals({"rewards": reward, "dones": terminated | truncated, "infos": infos})
+                rows = per_world_infos(infos, ended, truncated & ~terminated, self.num_envs)
+                watcher.update_locals({"rewards": reward, "dones": terminated | truncated, "infos": rows})
                 if not watcher.on_step():
                     self._observation = observation
                     return False
@@ -192,7 +152,13 @@ class OnPolicyLearner:
         return True
 
     def update(self) -> dict[str, float]:
-        """Learn from the rollout storage: advantages, then ``n_epochs`` passes of gradient steps."""
+        """Learn from the rollout storage: advantages, then ``n_epochs`` passes of gradient steps.
+
+        Returns
+        -------
+        dict
+            Scalars for the log.
+        """
         config, rollout = self.config, self._rollout
         samples = self._samples()
         learning_rate = self._learning_rate()
@@ -215,7 +181,7 @@ class OnPolicyLearner:
                 break
         if self.network.normalizer is not None:
             self.network.normalizer.update(rollout.observations[:-1])
-        return self._update_metrics(samples, statistics)
+        return self._update_metrics(samples, statistics) | self._episode_metrics()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue; bit for bit with native environments on a CPU."""
@@ -251,8 +217,8 @@ class OnPolicyLearner:
         self._generator.set_state(torch.from_numpy(np.array(state["generator"], np.uint8)))
         self.num_timesteps = int(state["num_timesteps"])
         self.iterations = int(state["iterations"])
-        self._recent_returns.extend(state["recent_returns"])
-        self._recent_lengths.extend(state["recent_lengths"])
+        self._recent_returns = deque(state["recent_returns"], maxlen=100)
+        self._recent_lengths = deque(state["recent_lengths"], maxlen=100)
         if state["env"] is not None:
             self.env.load_state_dict(state["env"])  # pyright: ignore[reportAttributeAccessIssue]
         if getattr(self.env, "resumes_exactly", False):
@@ -263,10 +229,6 @@ class OnPolicyLearner:
             self._observation = self.env.reset()[0]
             self._episode_return[...] = 0.0
             self._episode_length[...] = 0
-
-    def policy_state(self) -> dict[str, Any]:
-        """Weights and description of the policy alone."""
-        return self.policy.state_dict()
 
     def close(self) -> None:
         """Close the environment."""
@@ -335,19 +297,25 @@ class OnPolicyLearner:
             value_table[:-1].flatten(),
         )
 
-    def _count_episodes(self, reward: Any, terminated: Any, truncated: Any, ended: bool) -> None:
+    def _count_episodes(
+        self, reward: Any, terminated: Any, truncated: Any, any_ended: bool
+    ) -> list[tuple[int, float, int]]:
+        """World, undiscounted return and length of every episode that has just ended."""
         self._episode_return += reward
         self._episode_length += 1
-        if ended:
-            worlds = np.flatnonzero(terminated | truncated)
-            returns, lengths = self._episode_return[worlds].tolist(), self._episode_length[worlds].tolist()
-            self._recent_returns.extend(returns)
-            self._recent_lengths.extend(lengths)
-            if self.on_episode is not None:
-                for episode_return, length in zip(returns, lengths, strict=True):
-                    self.on_episode(self.num_timesteps + self.num_envs, episode_return, length)
-            self._episode_return[worlds] = 0.0
-            self._episode_length[worlds] = 0
+        if not any_ended:
+            return []
+        worlds = np.flatnonzero(terminated | truncated)
+        returns, lengths = self._episode_return[worlds].tolist(), self._episode_length[worlds].tolist()
+        self._recent_returns.extend(returns)
+        self._recent_lengths.extend(lengths)
+        self._episode_return[worlds] = 0.0
+        self._episode_length[worlds] = 0
+        ended = list(zip(worlds.tolist(), returns, lengths, strict=True))
+        if self.on_episode is not None:
+            for _, episode_return, length in ended:
+                self.on_episode(self.num_timesteps, episode_return, length)
+        return ended
 
     def _episode_metrics(self) -> dict[str, float]:
         if not self._recent_returns:

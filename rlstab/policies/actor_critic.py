@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 from rlstab.errors import UserError
 from rlstab.policies.base import TorchPolicy, as_batch
 from rlstab.policies.distributions import ActionHead
-from rlstab.policies.networks import MLP, NatureCNN
+from rlstab.policies.networks import MLP, SMALLEST_PICTURE, NatureCNN
 from rlstab.policies.normalizer import RunningNormalizer
 from rlstab.policies.spaces import space_from_json, space_to_json
 from rlstab.policies.tensors import arrays_to_state, state_to_arrays, to_array, to_tensor
@@ -27,7 +27,7 @@ class NetworkConfig:
     """Shape and initialisation of an actor-critic network."""
 
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers, the same for actor and critic."""
+    """Widths of the hidden layers, the same for actor and critic; behind the convolutional trunk there are none."""
     activation: str = "tanh"
     """Hidden activation: tanh, relu, elu or silu."""
     log_std_init: float = 0.0
@@ -38,16 +38,28 @@ class NetworkConfig:
     """Width of the convolutional trunk's output (images only)."""
 
 
+def is_picture(space: gymnasium.Space) -> bool:
+    """Whether observations go through the convolutional trunk: ``uint8``, three axes, and large enough for it.
+
+    Smaller grids of bytes are flattened and treated as vectors.
+    """
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3:
+        return False
+    # Channels are the smaller end axis (see `ActorCritic`).
+    first, middle, last = space.shape
+    return min(middle, max(first, last)) >= SMALLEST_PICTURE
+
+
 class ActorCritic(nn.Module):
     """Actor, critic and their input processing.
 
     Vector observations are normalised and go to two separate perceptrons; discrete observations become one-hot
-    vectors; images ``uint8`` go through one shared `NatureCNN`.
+    vectors; pictures (`is_picture`) go through one shared `NatureCNN`.
 
     Raises
     ------
     UserError
-        The observation space is a dictionary or tuple, or an image that is too small.
+        The observation space is a dictionary or tuple.
     """
 
     def __init__(
@@ -64,7 +76,7 @@ class ActorCritic(nn.Module):
         self.classes = 0
         self.channels_last = False
         match observation_space:
-            case spaces.Box(shape=shape) if len(shape) == 3 and observation_space.dtype == np.uint8:
+            case spaces.Box(shape=shape) if is_picture(observation_space):
                 # Channels come last in raw images and first after frame stacking; the smaller end axis tells.
                 self.channels_last = shape[-1] < shape[0]
                 chw = (shape[2], shape[0], shape[1]) if self.channels_last else (shape[0], shape[1], shape[2])
@@ -85,15 +97,27 @@ class ActorCritic(nn.Module):
         self.actor = MLP((inputs, *hidden, self.head.inputs), config.activation, 0.01, generator)
         self.critic = MLP((inputs, *hidden, 1), config.activation, 1.0, generator)
 
-    def features(self, observation: Tensor) -> Tensor:
+    def features(self, observation: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Network input ``(batch, features)`` from raw observations ``(batch, *space.shape)``."""
         if self.trunk is not None:
             image = observation.movedim(-1, 1) if self.channels_last else observation
             return self.trunk(image.float())
         if self.classes:
-            return nn.functional.one_hot(observation.long() - self.first_class, self.classes).float()
-        flat = observation.float().flatten(start_dim=1)
+            return nn.functional.one_hot(observation.long() - self.first_class, self.classes).to(dtype)
+        flat = observation.to(dtype).flatten(start_dim=1)
         return flat if self.normalizer is None else self.normalizer(flat)
+
+    def decide(self, observation: Tensor) -> Tensor:
+        """Deterministic action for the environment, from raw float32 observations.
+
+        Perceptrons compute in double precision and round the action to single. Two implementations of the same sums
+        (torch and ONNX Runtime, batches of one and of twenty) then give the same action bit for bit, where in single
+        precision they differ in the last bits, which a robot with contacts amplifies to another episode.
+        """
+        # ONNX Runtime has no ELU in double precision, and for convolutions it would cost too much.
+        precise = self.trunk is None and self.actor.activation != "elu"
+        outputs = self.actor(self.features(observation, torch.float64 if precise else torch.float32))
+        return self.head.to_environment(self.head.mode(outputs.float()))
 
     def forward(self, observation: Tensor) -> Distribution:
         """Action distribution for raw observations."""
@@ -110,8 +134,7 @@ class _DeterministicActor(nn.Module):
         self.network = network
 
     def forward(self, observation: Tensor) -> Tensor:
-        network = self.network
-        return network.head.to_environment(network.head.mode(network.actor(network.features(observation))))
+        return self.network.decide(observation)
 
 
 class ActorCriticPolicy(TorchPolicy):
@@ -172,10 +195,12 @@ class ActorCriticPolicy(TorchPolicy):
         del episode_start
         array, batched = as_batch(observation, self.observation_space)
         dtype = None if array.dtype == np.uint8 else torch.float32
-        outputs = self._network.actor(self._network.features(to_tensor(array, self.device, dtype)))
-        head = self._network.head
-        action = head.mode(outputs) if deterministic else head.sample(outputs)
-        result = to_array(head.to_environment(action))
+        network, tensor = self._network, to_tensor(array, self.device, dtype)
+        if deterministic:
+            action = network.decide(tensor)
+        else:
+            action = network.head.to_environment(network.head.sample(network.actor(network.features(tensor))))
+        result = to_array(action)
         return (result if batched else result[0]), state
 
     def deterministic_module(self) -> nn.Module:

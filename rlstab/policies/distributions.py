@@ -75,7 +75,8 @@ class ActionHead(nn.Module):
             case spaces.Discrete():
                 self.inputs = int(space.n)
             case spaces.MultiDiscrete():
-                self.inputs = int(space.nvec.sum())
+                self.choices = [int(count) for count in space.nvec.flatten()]
+                self.inputs = sum(self.choices)
             case spaces.MultiBinary():
                 self.inputs = int(np.prod(space.shape))
             case _:
@@ -94,7 +95,7 @@ class ActionHead(nn.Module):
             case spaces.Discrete():
                 return Categorical(logits=outputs, validate_args=False)
             case spaces.MultiDiscrete():
-                return MultiCategorical(outputs, self.space.nvec.tolist())
+                return MultiCategorical(outputs, self.choices)
             case _:
                 return Independent(Bernoulli(logits=outputs, validate_args=False), 1, validate_args=False)
 
@@ -106,7 +107,7 @@ class ActionHead(nn.Module):
             case spaces.Discrete():
                 return outputs.argmax(dim=-1)
             case spaces.MultiDiscrete():
-                parts = outputs.split(self.space.nvec.tolist(), dim=-1)
+                parts = outputs.split(self.choices, dim=-1)
                 return torch.stack([part.argmax(dim=-1) for part in parts], dim=-1)
             case _:
                 return (outputs > 0).to(outputs.dtype)
@@ -121,7 +122,7 @@ class ActionHead(nn.Module):
             case spaces.Discrete():
                 return _draw(outputs, generator)
             case spaces.MultiDiscrete():
-                parts = outputs.split(self.space.nvec.tolist(), dim=-1)
+                parts = outputs.split(self.choices, dim=-1)
                 return torch.stack([_draw(part, generator) for part in parts], dim=-1)
             case _:
                 return torch.bernoulli(outputs.sigmoid(), generator=generator)
@@ -137,12 +138,15 @@ class ActionHead(nn.Module):
     def to_environment(self, action: Tensor) -> Tensor:
         """What the environment gets: ``Box`` actions are clipped to the bounds and given the space's shape.
 
-        A discrete space that starts at a number other than zero is shifted, and bits become integers.
+        Discrete spaces that start at numbers other than zero are shifted, and bits become integers.
         """
         if isinstance(self.space, spaces.Box):
             return action.clamp(self.low, self.high).reshape(-1, *self.space.shape)
         if isinstance(self.space, spaces.Discrete) and self.space.start:
             return action + int(self.space.start)
+        if isinstance(self.space, spaces.MultiDiscrete):
+            start = torch.as_tensor(self.space.start, dtype=action.dtype, device=action.device)
+            return action.reshape(-1, *self.space.shape) + start
         if isinstance(self.space, spaces.MultiBinary):
             return action.to(torch.int8).reshape(-1, *self.space.shape)
         return action

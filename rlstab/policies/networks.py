@@ -13,6 +13,10 @@ from rlstab.errors import UserError
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
 
 
+SMALLEST_PICTURE = 36
+"""Pixels of the shorter side that the three convolutions of `NatureCNN` need."""
+
+
 class MLP(nn.Module):
     """Fully connected network with a linear last layer.
 
@@ -47,11 +51,15 @@ class MLP(nn.Module):
         return [linear for linear in self.linears if isinstance(linear, nn.Linear)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(..., sizes[0])`` to ``(..., sizes[-1])``."""
-        *hidden, last = self.linears
+        """``(..., sizes[0])`` to ``(..., sizes[-1])``, computed in the precision of ``x``."""
+        *hidden, last = self.layers
         for linear in hidden:
-            x = self._activation(linear(x))
-        return last(x)
+            x = self._activation(_affine(linear, x))
+        return _affine(last, x)
+
+
+def _affine(linear: nn.Linear, x: Tensor) -> Tensor:
+    return nn.functional.linear(x, linear.weight.to(x.dtype), linear.bias.to(x.dtype))
 
 
 class NatureCNN(nn.Module):
@@ -60,8 +68,9 @@ class NatureCNN(nn.Module):
     def __init__(self, shape: tuple[int, int, int], features: int, generator: torch.Generator) -> None:
         super().__init__()
         channels, height, width = shape
-        if min(height, width) < 36:
-            message = f"images of {height}x{width} are too small for the convolutional policy (at least 36x36)"
+        if min(height, width) < SMALLEST_PICTURE:
+            least = f"{SMALLEST_PICTURE}x{SMALLEST_PICTURE}"
+            message = f"images of {height}x{width} are too small for the convolutional policy (at least {least})"
             raise UserError(message)
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, 32, 8, stride=4), nn.ReLU(),

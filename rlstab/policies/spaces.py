@@ -30,9 +30,9 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
         case spaces.Discrete():
             return {"kind": "discrete", "n": int(space.n), "start": int(space.start)}
         case spaces.MultiDiscrete():
-            return {"kind": "multi_discrete", "nvec": space.nvec.tolist()}
+            return {"kind": "multi_discrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
         case spaces.MultiBinary():
-            return {"kind": "multi_binary", "n": int(np.prod(space.shape))}
+            return {"kind": "multi_binary", "shape": list(space.shape)}
     message = (
         f"{type(space).__name__} spaces are not supported: flatten them first, for example with "
         "gymnasium.wrappers.FlattenObservation"
@@ -52,9 +52,10 @@ def space_from_json(description: dict[str, Any]) -> spaces.Space:
         case "discrete":
             return spaces.Discrete(description["n"], start=description["start"])
         case "multi_discrete":
-            return spaces.MultiDiscrete(description["nvec"])
+            return spaces.MultiDiscrete(np.array(description["nvec"]), start=np.array(description["start"]))
         case "multi_binary":
-            return spaces.MultiBinary(description["n"])
+            shape = description["shape"]
+            return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
     message = f"unknown space '{description['kind']}': the file was written by a newer version"
     raise UserError(message)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rlstab.envs.disturbance.serialization import parse
 from rlstab.envs.registry import make_vec
 from rlstab.errors import NonFiniteState, UserError
 
@@ -97,6 +98,34 @@ def test_partial_reset_keeps_the_others_going():
     np.testing.assert_array_equal(env.elapsed_steps, [5, 0, 5])
 
 
+def test_gymnasiums_reset_mask_is_understood_and_misuse_is_refused():
+    env = make_vec("Hopper-v5", 2)
+    first, _ = env.reset(options={"reset_mask": np.array([True, False])})
+    np.testing.assert_allclose(first[:, 0], 1.25, atol=0.01, err_msg="the first reset begins every world")
+    run(env, random_actions(env, 4))
+    env.reset(options={"reset_mask": np.array([True, False])})
+    np.testing.assert_array_equal(env.elapsed_steps, [0, 4])
+    with pytest.raises(UserError, match="not mask"):
+        env.reset(options={"mask": np.array([True, False])})
+    with pytest.raises(UserError, match="leave out the choice"):
+        env.reset(seed=1, options={"worlds": [0]})
+
+
+def test_information_is_not_shared():
+    env, other = make_vec("Hopper-v5", 2), make_vec("Hopper-v5", 2)
+    for each in (env, other):
+        each.reset(seed=0)
+    env.step(np.zeros((2, 3)))[4]["mine"] = 1
+    assert other.step(np.zeros((2, 3)))[4] == {}
+
+
+def test_time_limit_can_be_removed():
+    env = make_vec("HalfCheetah-v5", 1, max_episode_steps=-1)
+    env.reset(seed=0)
+    env.elapsed_steps[:] = 5000
+    assert not env.step(np.zeros((1, 6)))[3].any()
+
+
 def test_returned_arrays_are_not_reused():
     env = make_vec("Hopper-v5", 2)
     first, _ = env.reset(seed=0)
@@ -130,6 +159,11 @@ def test_nan_stops_with_the_state_and_the_step():
         (lambda: make_vec("rlstab/Hopper-v5", 1, env_kwargs={"leg_count": 3}), "no setting leg_count"),
         (lambda: make_vec("Hopper-v5", 2).step(np.zeros((3, 3))), r"shape \(2, 3\), got \(3, 3\)"),
         (lambda: make_vec("Hopper-v5", 2).reset(seed=[1, 2]), "one integer"),
+        (lambda: make_vec("Hopper-v5", 2, max_episode_steps=0), "at least 1, or -1"),
+        (lambda: make_vec("Hopper-v5", 2, max_episode_steps=-2), "at least 1, or -1"),
+        (lambda: make_vec("Hopper-v5", 2, num_threads=0), "num_threads must be at least 1"),
+        (lambda: make_vec("Hopper-v5", 1, disturbances=parse("gain=2"), env_kwargs={"width": 9}), "no setting width"),
+        (lambda: make_vec("CartPole-v1", 1, disturbances=parse("gain=2")), "CartPole-v1 is not one"),
     ],
 )
 def test_bad_input_is_one_clear_line(call, message):

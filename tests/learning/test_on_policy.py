@@ -197,6 +197,57 @@ def test_public_face_is_stable_baselines3s():
     assert state is None
 
 
+def test_stock_callbacks_run(tmp_path):
+    """Evaluation and checkpoints by SB3's own callbacks, reading the list of information dictionaries."""
+    from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+
+    class Returns(BaseCallback):
+        def __init__(self):
+            super().__init__()
+            self.returns = []
+
+        def _on_step(self):
+            for info in self.locals["infos"]:
+                if "episode" in info:
+                    self.returns.append(info["episode"]["r"])
+                    assert info["terminal_observation"].shape == (11,)
+            return True
+
+    returns = Returns()
+    evaluation = EvalCallback(
+        make_vec("Hopper-v5", 2, seed=1).to_sb3(),
+        n_eval_episodes=2,
+        eval_freq=64,
+        best_model_save_path=str(tmp_path / "best"),
+        verbose=0,
+    )
+    checkpoints = CheckpointCallback(64, str(tmp_path), "ppo")
+    learner = make().learn(512, callback=[returns, evaluation, checkpoints])
+    assert len(returns.returns) > 3
+    assert np.isfinite(evaluation.best_mean_reward)
+    assert (tmp_path / "best" / "best_model.safetensors").is_file()
+    saved = tmp_path / "ppo_512_steps.safetensors"
+    again = make(seed=8).load(saved)
+    assert again.num_timesteps == 512
+    observation = learner.env.reset(seed=0)[0]
+    np.testing.assert_array_equal(
+        again.predict(observation, deterministic=True)[0].shape, learner.predict(observation)[0].shape
+    )
+    with pytest.raises(UserError, match="not a saved learner"):
+        again.load(tmp_path / "none.safetensors")
+
+
+def test_saved_learner_goes_on_as_the_one_that_was_saved(tmp_path):
+    learner = make()
+    learner.iterate()
+    again = make(seed=8).load(learner.save(tmp_path / "learner"))
+    learner.iterate()
+    again.iterate()
+    for name, value in weights(learner).items():
+        assert torch.equal(value, weights(again)[name]), name
+
+
 def test_batch_that_does_not_fit_is_refused():
-    with pytest.raises(UserError, match="choose a divisor"):
-        make(batch_size=4096)
+    for size in (4096, 100):
+        with pytest.raises(UserError, match="choose a divisor"):
+            make(batch_size=size)

@@ -30,7 +30,9 @@ def test_boxes_survive_json(shape, data):
         spaces.Box(0, 255, (84, 84, 4), np.uint8),
         spaces.Discrete(5, start=-2),
         spaces.MultiDiscrete([2, 3, 4]),
+        spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[1, 0], [0, -3]]),
         spaces.MultiBinary(6),
+        spaces.MultiBinary((2, 3)),
     ],
 )
 def test_every_kind_survives_json(space):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
 
 from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView
 from rlstab.envs.disturbance.parameters import ModelChanges, ParameterChange
+from rlstab.envs.disturbance.streams import occurrences
 from rlstab.errors import UserError
 
 
@@ -36,5 +40,25 @@ def attach_all(disturbances: Sequence[Disturbance], view: EnvView) -> tuple[Effe
         One does not fit the model.
     """
     changes = tuple(item for item in disturbances if isinstance(item, ParameterChange))
-    others = tuple(item.attach(view) for item in disturbances if not isinstance(item, ParameterChange))
-    return (ModelChanges(changes, view), *others) if changes else others
+    others = [item for item in disturbances if not isinstance(item, ParameterChange)]
+    views = [_numbered(view, number) for number in occurrences([item.stream for item in others])]
+    effects = tuple(item.attach(seen) for item, seen in zip(others, views, strict=True))
+    return (ModelChanges(changes, view), *effects) if changes else effects
+
+
+class _Numbered:
+    """A view in which the second of two disturbances with one stream draws other numbers than the first."""
+
+    def __init__(self, view: EnvView, number: int) -> None:
+        self._view = view
+        self._number = number
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._view, name)
+
+    def rng(self, world: int, purpose: str) -> np.random.Generator:
+        return self._view.rng(world, f"{purpose}#{self._number}")
+
+
+def _numbered(view: EnvView, number: int) -> EnvView:
+    return cast("EnvView", _Numbered(view, number)) if number else view

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView
 from rlstab.envs.disturbance.ranges import Scalar, check_bounds, draw
+from rlstab.envs.disturbance.streams import occurrences
 from rlstab.envs.physics.interface import FloatArray, IntArray
 from rlstab.envs.physics.model_parts import Kind, index_of
 from rlstab.errors import UserError, suggest
@@ -183,6 +184,11 @@ class ModelChanges(Effect):
     def __init__(self, changes: tuple[ParameterChange, ...], view: EnvView) -> None:
         self._view = view
         self._changes = [(change, change.selection(view.model)) for change in changes]
+        numbers = occurrences([change.stream for change in changes])
+        self._purposes = [
+            f"{change.stream}#{number}" if number else change.stream
+            for change, number in zip(changes, numbers, strict=True)
+        ]
         touched = dict.fromkeys(name for _, selection in self._changes for name in selection)
         self._nominal = {name: _field_of(view.model, name) for name in touched}
         self._current = {name: np.stack([value] * view.num_envs) for name, value in self._nominal.items()}
@@ -192,7 +198,7 @@ class ModelChanges(Effect):
         """See `Effect.begin`."""
         for number, (change, _) in enumerate(self._changes):
             for world in worlds.tolist():
-                values = change.draw(self._view.rng(world, change.stream))
+                values = change.draw(self._view.rng(world, self._purposes[number]))
                 self.drawn[world, number, : len(values)] = values
         self._set(worlds)
 

@@ -74,8 +74,8 @@ def bounds(value: Scalar) -> tuple[float, float]:
     return (value.low, value.high) if isinstance(value, Range) else (float(value), float(value))
 
 
-def check_bounds(name: str, value: Scalar, low: float, high: float = math.inf) -> None:
-    """Refuse a value or range outside ``[low, high]``.
+def check_bounds(name: str, value: Scalar, low: float, high: float = math.inf, *, infinite: bool = False) -> None:
+    """Refuse a value or range outside ``[low, high]``, and infinity unless ``infinite`` allows it.
 
     Raises
     ------
@@ -86,6 +86,9 @@ def check_bounds(name: str, value: Scalar, low: float, high: float = math.inf) -
         message = f"{name} must be a number or a Range, got {value!r}"
         raise UserError(message)
     smallest, largest = bounds(value)
+    if math.isnan(largest) or (math.isinf(largest) and not infinite):
+        message = f"{name} must be finite, got {value}"
+        raise UserError(message)
     if not (low <= smallest and largest <= high):
         limit = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
         message = f"{name} must be {limit}, got {value}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,17 @@ from numpy.typing import NDArray
 from rlstab.envs.disturbance.interface import Effect, EnvView
 from rlstab.envs.physics.interface import IntArray
 from rlstab.errors import UserError
+
+
+def occurrences(streams: Sequence[str]) -> list[int]:
+    """How many earlier entries are equal to each: 0 for the first, which therefore keeps its numbers in any company.
+
+    Examples
+    --------
+    >>> occurrences(["mass", "noise", "mass"])
+    [0, 0, 1]
+    """
+    return [streams[:index].count(stream) for index, stream in enumerate(streams)]
 
 
 class WorldStreams:

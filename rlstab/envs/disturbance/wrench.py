@@ -72,7 +72,7 @@ class ExternalWrench(Disturbance):
         object.__setattr__(self, "torque", as_vector("torque", self.torque))
         _check_frame(self.frame)
         check_bounds("start_s", self.start_s, 0.0)
-        check_bounds("duration_s", self.duration_s, 0.0)
+        check_bounds("duration_s", self.duration_s, 0.0, infinite=True)
         if self.period_s is not None:
             check_bounds("period_s", self.period_s, 1e-9)
 

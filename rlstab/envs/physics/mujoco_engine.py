@@ -58,7 +58,7 @@ class MujocoPhysics:
     Raises
     ------
     UserError
-        The file is missing or is not valid MJCF, or a field is unknown.
+        The file is missing, is not valid MJCF or can't be stepped, a field is unknown, or ``num_threads`` is below 1.
     """
 
     def __init__(
@@ -73,7 +73,10 @@ class MujocoPhysics:
         self.num_envs = num_envs
         self.timestep = float(self._model.opt.timestep)
         available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.num_threads = max(1, min(num_threads or available, num_envs))
+        if num_threads is not None and num_threads < 1:
+            message = f"num_threads must be at least 1, got {num_threads}"
+            raise UserError(message)
+        self.num_threads = min(num_threads or available, num_envs)
 
         offsets, size = _state_offsets(self._model)
         self._start = self._default_state(size)
@@ -87,7 +90,7 @@ class MujocoPhysics:
         self._wrench = self._view("XFRC_APPLIED", 6 * model_.nbody)
         self._wrench_set = False
 
-        self._datas = [mujoco.MjData(model_) for _ in range(self.num_threads)]
+        self._datas = [_working_data(model_) for _ in range(self.num_threads)]
         self._own_models: dict[int, mujoco.MjModel] = {}
         self._changed: set[str] = set()
         self._model_addresses = np.full(num_envs, model_._address, np.int64)
@@ -256,6 +259,21 @@ def _compile(path: Path) -> mujoco.MjModel:
     except ValueError as error:
         message = f"{path.name} is not a valid MuJoCo model: {' '.join(str(error).split())}"
         raise UserError(message) from error
+
+
+def _working_data(model: mujoco.MjModel) -> mujoco.MjData:
+    """A workspace that has been stepped once through the bindings, which turn MuJoCo's fatal errors into exceptions.
+
+    In the native loops there is nobody to catch them (see `native`).
+    """
+    try:
+        data = mujoco.MjData(model)
+        mujoco.mj_step(model, data)
+    except mujoco.FatalError as error:
+        message = f"MuJoCo can't step this model: {error}"
+        raise UserError(message) from error
+    mujoco.mj_resetData(model, data)
+    return data
 
 
 def _drop_idle_stages(model: mujoco.MjModel) -> None:

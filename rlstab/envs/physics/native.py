@@ -9,7 +9,10 @@ thread served which world.
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +166,35 @@ def _serve(thread, control, job, worlds, models, datas, state, spec, source, tar
     return 0
 
 
+def _stop_on_fatal_error(message: bytes) -> None:
+    """Say what happened and end the process: MuJoCo forbids returning from here, and nobody up the stack can catch.
+
+    Only models that run out of memory while stepping get here; other faults show when the engine is made.
+    """
+    text = message.decode(errors="replace")
+    sys.stderr.write(f"rlstab: MuJoCo stopped while stepping: {text}; raise <size memory=...> in the model\n")
+    sys.stderr.flush()
+    os._exit(2)
+
+
+_FATAL_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(_stop_on_fatal_error)
+# The bindings catch errors of their own calls before this handler is asked.
+ctypes.c_void_p.in_dll(ctypes.CDLL(str(_LIBRARY)), "mju_user_error").value = ctypes.cast(
+    _FATAL_CALLBACK, ctypes.c_void_p
+).value
+
+
+_pools: weakref.WeakSet[WorldPool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pool in list(_pools):
+        pool.forget_threads()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class WorldPool:
     """Threads that step worlds. The caller's thread is one of them, so ``num_threads=1`` starts none.
 
@@ -181,6 +213,8 @@ class WorldPool:
         self._num_threads = num_threads
         self._wake = threading.Condition()
         self._sleeping = 0
+        self._in_use = threading.Lock()
+        _pools.add(self)
         self._workers = [
             threading.Thread(target=self._worker, args=(index,), daemon=True, name=f"rlstab-world-pool-{index}")
             for index in range(1, num_threads)
@@ -190,6 +224,15 @@ class WorldPool:
 
     def run(self, kind: int, count: int, substeps: int = 0) -> None:
         """Step all worlds (``STEP``) or refresh the first ``count`` listed ones (``RESET``); returns when done."""
+        if not self._in_use.acquire(blocking=False):
+            message = "two threads stepped one environment at the same time: give each its own"
+            raise RuntimeError(message)
+        try:
+            self._run(kind, count, substeps)
+        finally:
+            self._in_use.release()
+
+    def _run(self, kind: int, count: int, substeps: int) -> None:
         job = self._job
         job[JOB_KIND], job[JOB_COUNT], job[JOB_SUBSTEPS] = kind, count, substeps
         # Small chunks even out worlds of unequal cost (contacts); large ones save the shared counter's traffic.
@@ -214,5 +257,15 @@ class WorldPool:
         with self._wake:
             self._wake.notify_all()
         for worker in self._workers:
-            worker.join(timeout=1.0)
+            # The garbage collector may run this on any thread, a worker included.
+            if worker is not threading.current_thread():
+                worker.join(timeout=1.0)
+        self._workers = []
+
+    def forget_threads(self) -> None:
+        """In a forked child there are no workers, and locks stay as they were: start afresh with the caller alone."""
+        self._control[:] = 0
+        self._wake = threading.Condition()
+        self._in_use = threading.Lock()
+        self._sleeping = 0
         self._workers = []

@@ -93,3 +93,27 @@ def test_something_else_is_refused():
 def test_an_empty_list_costs_nothing():
     assert hopper(1).disturbances == ()
     assert len(hopper(1, disturbances=[ParameterScale("mass", 1.0)] * 3).disturbances) == 1
+
+
+def test_two_of_one_kind_draw_different_numbers_and_the_first_keeps_its_own():
+    def masses(*disturbances):
+        env = hopper(6, seed=3, disturbances=disturbances)
+        env.reset()
+        return np.array([env.physics.world_model(world).body_mass for world in range(6)]) / env.model.body_mass[None]
+
+    torso, foot = (ParameterScale("mass", Range(0.5, 2.0), (name,)) for name in ("torso", "foot"))
+    alone, together = masses(torso), masses(torso, foot)
+    np.testing.assert_array_equal(alone[:, 1], together[:, 1])
+    assert abs(np.corrcoef(together[:, 1], together[:, 4])[0, 1]) < 0.99
+    assert not np.allclose(together[:, 1], together[:, 4])
+
+    env = hopper(2, seed=3, disturbances=[RandomForce("torso", 5.0), RandomForce("torso", 5.0)])
+    env.reset()
+    env.step(np.zeros((2, 3)))
+    first, second = (effect.wrench() for effect in env.disturbances)
+    assert not np.allclose(first, second)
+
+
+def test_infinite_strengths_are_refused():
+    with pytest.raises(UserError, match="must be finite"):
+        parse("noise=inf")

@@ -1,15 +1,20 @@
-"""Errors meant for people, and the two helpers that phrase them."""
+"""Errors meant for people, and the helpers that phrase them."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
-from types import ModuleType
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+
+_NAME = "rlstab"
 
 
 class UserError(Exception):
@@ -60,18 +65,34 @@ def suggest(name: str, candidates: Iterable[str], limit: int = 3) -> str:
     return "; did you mean " + " or ".join(f"'{by_folded[match]}'" for match in near) + "?"
 
 
-def require(module: str, extra: str) -> ModuleType:
-    """Import an optional module, or say which extra brings it.
+def command(*words: object) -> str:
+    """Phrase a command line of this program that works as printed, quoted for a shell.
 
-    Raises
-    ------
-    UserError
-        The module is not installed.
+    The program is plain ``rlstab`` only where the shell finds this installation's under that name; in a virtual
+    environment that is not activated, it is the path of the script, as in ``.venv/bin/rlstab``.
+
+    Parameters
+    ----------
+    words
+        Subcommand and arguments.
     """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
-            raise
-        message = f"this needs the package '{error.name}', which is not installed: pip install 'rlstab[{extra}]'"
-        raise UserError(message) from error
+    return shlex.join([*_program(), *map(str, words)])
+
+
+def pip_install(*arguments: str) -> str:
+    """Phrase a ``pip install`` for the Python that runs this, quoted for a shell."""
+    return shlex.join([sys.executable, "-m", "pip", "install", *arguments])
+
+
+def _program() -> list[str]:
+    started = Path(sys.argv[0]) if sys.argv else Path()
+    beside = Path(sys.executable).with_name(_NAME)
+    for script in (started, beside):
+        if script.name != _NAME or not script.is_file():
+            continue
+        found = shutil.which(_NAME)
+        if found is not None and os.path.samefile(found, script):
+            return [_NAME]
+        script = script.absolute()
+        return [str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)]
+    return [sys.executable, "-m", "rlstab.cli"]

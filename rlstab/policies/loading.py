@@ -47,6 +47,8 @@ def load_policy(run: Run | Path | str, which: str | int = "best", device: torch.
         A run or its folder.
     which
         ``"best"`` by training return, ``"last"``, or a step number.
+    device
+        Where to put the network.
 
     Raises
     ------
@@ -59,9 +61,5 @@ def load_policy(run: Run | Path | str, which: str | int = "best", device: torch.
     from rlstab.runs.run import Run
 
     opened = run if isinstance(run, Run) else Run.open(Path(run))
-    store = opened.checkpoints
-    path = {"best": store.best, "last": store.latest}[which]() if isinstance(which, str) else store.at(which)
-    if path is None:
-        message = f"{opened.path} has no checkpoint yet: train it further with rlstab train --resume {opened.path}"
-        raise UserError(message)
-    return policy_from_state(read_checkpoint(path).state["policy"], device)
+    checkpoint = read_checkpoint(opened.checkpoints.find(which), branch="policy")
+    return policy_from_state(checkpoint.state["policy"], device)

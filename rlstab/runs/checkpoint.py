@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from rlstab.errors import UserError
-from rlstab.runs.atomic import disk_error, sync_folder
-from rlstab.runs.state import StateTree, pack, unpack
+from rlstab.runs.atomic import DiskError, disk_error, sync_folder
+from rlstab.runs.state import StateTree, array_names, pack, unpack
 from rlstab.runs.tensors import digest_file, read_tensors, write_tensors
 
 SCHEMA_VERSION = 1
@@ -64,13 +64,17 @@ def read_info(path: Path) -> CheckpointInfo:
     return _info(path, _read_document(path))
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, branch: str | None = None) -> Checkpoint:
     """Read a checkpoint, having compared every byte with its checksum.
 
     Parameters
     ----------
     path : Path
         A checkpoint's folder, as `CheckpointStore.latest` gives it.
+    branch : str, optional
+        Load only this key of the state, as in ``"policy"``; default: everything. The checksum is that of the whole
+        file, so all of it is read from the disk once, a few megabytes at a time, but a replay buffer of gigabytes
+        takes no memory.
 
     Returns
     -------
@@ -82,19 +86,43 @@ def read_checkpoint(path: Path) -> Checkpoint:
     DamagedCheckpointError
         Truncated or changed. The message names the file, the checksum that was expected, the one found, and the newest
         older checkpoint that is intact.
+    DiskError
+        The disk does not give the files back.
     UserError
-        Not a checkpoint, or one of a newer version.
+        Not a checkpoint, one of a newer version, or one without that branch.
     """
     try:
         document = _read_document(path)
         _verify_tensors(path, document)
     except DamagedCheckpointError as error:
         raise DamagedCheckpointError(f"{error}; {_older_intact(path)}") from None
+    skeleton: dict[str, Any] = document["state"]
+    if branch is not None:
+        if branch not in skeleton:
+            raise UserError(f"the checkpoint {path} holds no '{branch}', only {', '.join(skeleton) or 'nothing'}")
+        skeleton = {branch: skeleton[branch]}
     try:
-        state: StateTree = unpack(read_tensors(path / _TENSORS), document["state"])
-    except (ValueError, OSError) as error:
+        state: StateTree = unpack(read_tensors(path / _TENSORS, array_names(skeleton)), skeleton)
+    except ValueError as error:
         raise UserError(f"cannot read the checkpoint {path}: {error}") from error
+    except OSError as error:
+        raise disk_error(f"cannot read {path / _TENSORS}", error) from error
     return Checkpoint(**vars(_info(path, document)), state=state)
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a checkpoint can be read and has the checksums it should; its arrays are not loaded.
+
+    Raises
+    ------
+    UserError
+        Not a checkpoint, or one of a newer version.
+    """
+    try:
+        _verify_tensors(path, _read_document(path))
+    except (DamagedCheckpointError, DiskError):
+        return False
+    return True
 
 
 def folder_name(step: int) -> str:
@@ -173,7 +201,7 @@ def _read_document(path: Path) -> dict[str, Any]:
     if not isinstance(version, int):
         raise DamagedCheckpointError(f"the checkpoint {path} is damaged: {_META} is not a checkpoint's description")
     if version > SCHEMA_VERSION:
-        raise UserError(f"the checkpoint {path} was written by a newer rlstab: pip install --upgrade rlstab")
+        raise UserError(f"the checkpoint {path} was written by a newer rlstab: update this one to read it")
     expected, found = document.get("sha256"), _document_digest(document)
     if expected != found:
         raise DamagedCheckpointError(

@@ -19,6 +19,7 @@ Tensors: TypeAlias = dict[str, NDArray[Any]]
 # Marks, among the keys of the JSON tree, what JSON itself cannot hold. A user's key that starts with it is escaped by
 # doubling it.
 _MARK = "$"
+_ARRAY_MARKS = ("$array", "$scalar")
 
 
 def pack(tree: Any) -> tuple[Tensors, Any]:
@@ -72,6 +73,18 @@ def unpack(tensors: Mapping[str, NDArray[Any]], skeleton: Any) -> Any:
     return {key[1:] if key.startswith(_MARK) else key: unpack(tensors, value) for key, value in tree.items()}
 
 
+def array_names(skeleton: Any) -> list[str]:
+    """Names of the arrays that a skeleton, or a branch of one, refers to."""
+    if isinstance(skeleton, list):
+        return [name for item in cast("list[Any]", skeleton) for name in array_names(item)]
+    if not isinstance(skeleton, dict):
+        return []
+    tree = cast("dict[str, Any]", skeleton)
+    if len(tree) == 1 and next(iter(tree)) in _ARRAY_MARKS:
+        return [str(value) for value in tree.values()]
+    return [name for value in tree.values() for name in array_names(value)]
+
+
 def _pack(value: Any, path: tuple[str, ...], tensors: Tensors) -> Any:
     if value is None or type(value) in (bool, int, str):
         return value
@@ -103,7 +116,7 @@ def _pack(value: Any, path: tuple[str, ...], tensors: Tensors) -> Any:
 def _restore(mark: str, value: Any, tensors: Mapping[str, NDArray[Any]]) -> Any:
     if mark == "$float":
         return float(value)
-    if mark not in ("$array", "$scalar"):
+    if mark not in _ARRAY_MARKS:
         raise ValueError(f"unknown mark '{mark}'")
     if value not in tensors:
         raise ValueError(f"the array '{value}' is missing")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from rlstab.errors import UserError
+from rlstab.errors import UserError, command
 from rlstab.runs.atomic import DiskError, disk_error, sync_folder
 from rlstab.runs.checkpoint import CheckpointInfo, find_steps, folder_name, read_info, write_checkpoint
 from rlstab.runs.state import StateTree
@@ -18,6 +18,26 @@ _UNFINISHED = ".unfinished-"
 _REPLACED = ".replaced-"
 _DELETED = ".deleted-"
 _DAMAGED = "damaged-"
+
+
+Which: TypeAlias = Literal["best", "last"] | int
+"""Which checkpoint of a run: the best by score, the newest, or that of a step."""
+
+
+def which_checkpoint(name: str | int) -> Which:
+    """Read how a person names a checkpoint: ``best``, ``last`` or a step number, as in ``200_000``.
+
+    Raises
+    ------
+    UserError
+        It is none of these.
+    """
+    if isinstance(name, int) or name == "best" or name == "last":
+        return name
+    digits = name.replace("_", "").replace(",", "")
+    if not (digits.isascii() and digits.isdigit()):
+        raise UserError(f"'{name}' names no checkpoint; it must be best, last or a step number")
+    return int(digits)
 
 
 class CheckpointStore:
@@ -124,6 +144,23 @@ class CheckpointStore:
             return self._path(step)
         there = ", ".join(str(known) for known in steps) or "none"
         raise UserError(f"{self.folder} has no checkpoint of step {step}; there: {there}")
+
+    def find(self, which: str | int) -> Path:
+        """Checkpoint by the name a person gives it; see `which_checkpoint`.
+
+        Raises
+        ------
+        UserError
+            There is no such checkpoint.
+        """
+        chosen = which_checkpoint(which)
+        if isinstance(chosen, int):
+            return self.at(chosen)
+        path = self.best() if chosen == "best" else self.latest()
+        if path is None:
+            run = self.folder.parent
+            raise UserError(f"{run} has no checkpoint yet; train it further: {command('train', '--resume', run)}")
+        return path
 
     def recover(self) -> None:
         """Clear away what a killed writer left. Only the holder of the run's lock may call this."""

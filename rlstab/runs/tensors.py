@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,19 +116,29 @@ def digest_file(path: Path) -> FileDigest:
     return FileDigest(digest.hexdigest(), length)
 
 
-def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Read a safetensors file; the arrays own their memory and are writable.
+def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Read arrays of a safetensors file; they own their memory and are writable.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    names : iterable of str, optional
+        Which arrays, the others are not loaded. Default: all.
 
     Raises
     ------
     ValueError
-        Not a safetensors file.
+        Not a safetensors file, or an array is missing.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
+    from safetensors import SafetensorError, safe_open  # pyright: ignore[reportUnknownVariableType]
 
     try:
-        loaded: dict[str, NDArray[Any]] = load_file(path)
+        file: Any
+        with safe_open(path, framework="numpy") as file:
+            loaded: dict[str, NDArray[Any]] = {
+                name: file.get_tensor(name) for name in (file.keys() if names is None else names)
+            }
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     return {name: array if array.flags.writeable else array.copy() for name, array in loaded.items()}

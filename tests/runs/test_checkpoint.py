@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlstab.errors import UserError
-from rlstab.runs.checkpoint import DamagedCheckpointError, read_checkpoint, read_info
+from rlstab.runs import checkpoint as checkpoint_module
+from rlstab.runs.checkpoint import DamagedCheckpointError, is_intact, read_checkpoint, read_info
 from rlstab.runs.store import CheckpointStore
 from rlstab.runs.tensors import digest_file
 
@@ -119,7 +121,7 @@ def test_no_changed_byte_goes_unnoticed(store: CheckpointStore, data: st.DataObj
 def test_a_newer_version_asks_for_an_upgrade(store: CheckpointStore) -> None:
     file = store.at(200) / "meta.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 2}))
-    with pytest.raises(UserError, match="newer rlstab: pip install --upgrade rlstab") as caught:
+    with pytest.raises(UserError, match="newer rlstab: update this one") as caught:
         read_checkpoint(store.at(200))
     assert not isinstance(caught.value, DamagedCheckpointError)
 
@@ -136,3 +138,32 @@ def test_python_objects_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="policy"):
         CheckpointStore(tmp_path).save(1, {"policy": object()})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_branch_of_the_state(store: CheckpointStore) -> None:
+    checkpoint = read_checkpoint(store.at(100), branch="policy")
+    assert list(checkpoint.state) == ["policy"]
+    assert checkpoint.state["policy"]["kind"] == "mlp"
+    np.testing.assert_array_equal(checkpoint.state["policy"]["weights"][0], STATE["policy"]["weights"][0])
+    with pytest.raises(UserError, match="holds no 'actor', only policy, rng, steps"):
+        read_checkpoint(store.at(100), branch="actor")
+
+
+def test_damage_in_another_branch_is_damage(store: CheckpointStore) -> None:
+    store.save(300, {"policy": {"weights": np.zeros(2)}, "replay": np.zeros(1000, np.uint8)})
+    flip_a_bit(store.at(300) / "tensors.safetensors")
+    with pytest.raises(DamagedCheckpointError, match="checksum"):
+        read_checkpoint(store.at(300), branch="policy")
+
+
+def test_intact_or_not(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_intact(store.at(200))
+    flip_a_bit(store.at(200) / "tensors.safetensors")
+    assert not is_intact(store.at(200))
+    assert is_intact(store.at(100))
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(checkpoint_module, "digest_file", refuse)
+    assert not is_intact(store.at(100))

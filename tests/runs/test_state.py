@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from rlstab.runs.state import pack, unpack
+from rlstab.runs.state import array_names, pack, unpack
 from rlstab.runs.tensors import FORMAT_NAMES
 
 arrays = st.sampled_from(sorted(FORMAT_NAMES)).flatmap(
@@ -88,3 +88,12 @@ def test_a_skeleton_of_other_arrays_is_refused() -> None:
     _, skeleton = pack({"a": np.zeros(1)})
     with pytest.raises(ValueError, match="'a' is missing"):
         unpack({}, skeleton)
+
+
+def test_a_branch_knows_its_arrays() -> None:
+    tree = {"policy": {"weights": [np.zeros(2), np.float32(1.0)], "kind": "mlp"}, "replay": np.zeros(3), "$array": "x"}
+    tensors, skeleton = pack(tree)
+    names = array_names(skeleton["policy"])
+    assert names == ["policy/weights/0", "policy/weights/1"]
+    assert unpack({name: tensors[name] for name in names}, skeleton["policy"])["kind"] == "mlp"
+    assert sorted(array_names(skeleton)) == sorted(tensors)

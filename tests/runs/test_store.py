@@ -250,3 +250,20 @@ def test_a_damaged_checkpoint_is_set_aside_and_kept(tmp_path: Path) -> None:
 def test_none_to_keep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at least one"):
         CheckpointStore(tmp_path, keep_last=0)
+
+
+def test_a_checkpoint_by_the_name_a_person_gives_it(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "run" / "checkpoints")
+    with pytest.raises(UserError, match=r"run has no checkpoint yet; train it further: .* train --resume"):
+        store.find("best")
+    store.save(1000, {}, score=2.0)
+    store.save(2000, {}, score=1.0)
+    names = {"best": 1000, "last": 2000, 1000: 1000, "2_000": 2000, "2,000": 2000}
+    assert {name: store.find(name).name for name in names} == {
+        name: f"step-{step:012d}" for name, step in names.items()
+    }
+    for wrong in ("newest", "", "-1", "²", "1.5"):
+        with pytest.raises(UserError, match="must be best, last or a step number"):
+            store.find(wrong)
+    with pytest.raises(UserError, match="no checkpoint of step 7; there: 1000, 2000"):
+        store.find("7")

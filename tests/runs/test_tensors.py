@@ -71,3 +71,15 @@ def test_another_file_is_no_safetensors(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"not tensors at all")
     with pytest.raises(ValueError):  # noqa: PT011 (the library's words)
         read_tensors(tmp_path / "x")
+
+
+def test_some_arrays_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    write_tensors(path, {"a": np.arange(3), "b": np.ones((2, 2), np.float32)})
+    read = read_tensors(path, ["b"])
+    assert list(read) == ["b"]
+    np.testing.assert_array_equal(read["b"], np.ones((2, 2)))
+    assert read["b"].flags.writeable
+    assert read_tensors(path, []) == {}
+    with pytest.raises(ValueError, match="c"):
+        read_tensors(path, ["c"])

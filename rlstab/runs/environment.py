@@ -1,0 +1,56 @@
+"""The environment a run was trained in, and which of its settings hold in another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rlstab.runs.info import RunInfo
+
+_PREFIX = "rlstab/"
+
+
+@dataclass(frozen=True)
+class EnvSettings:
+    """An environment with what was set about it."""
+
+    env_id: str | Callable[[], Any]
+    """Its id, or a function that makes it."""
+    max_episode_steps: int | None = None
+    """Time limit in control steps; None: the environment's own."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Constructor arguments."""
+
+    @classmethod
+    def of_run(cls, info: RunInfo) -> EnvSettings:
+        """Those a run was trained with."""
+        config = info.config
+        return cls(info.env_id, config.get("max_episode_steps"), dict(config.get("env_kwargs") or {}))
+
+    def elsewhere(self, env_id: str | Callable[[], Any] | None) -> EnvSettings:
+        """Settings to use in an environment.
+
+        Parameters
+        ----------
+        env_id
+            Where to go; None: stay.
+
+        Returns
+        -------
+        EnvSettings
+            The same ones where the environment is the same, whether native or not (``rlstab/Hopper-v5`` is
+            ``Hopper-v5``); another environment has its own time limit and knows nothing of the arguments.
+        """
+        if env_id is None:
+            return self
+        # The name as it was asked for: it may insist on the native environment.
+        return replace(self, env_id=env_id) if self.is_in(env_id) else EnvSettings(env_id)
+
+    def is_in(self, env_id: str | Callable[[], Any] | None) -> bool:
+        """Whether an environment is this one; None is."""
+        if env_id is None:
+            return True
+        if isinstance(env_id, str) and isinstance(self.env_id, str):
+            return env_id.removeprefix(_PREFIX) == self.env_id.removeprefix(_PREFIX)
+        return env_id == self.env_id

@@ -42,7 +42,7 @@ class RunInfo:
     machine: dict[str, Any]
     """Computer the run began on."""
     device: str
-    """Torch device."""
+    """Torch device of the networks, as it was last trained on."""
     created: str
     """ISO 8601, UTC."""
     updated: str
@@ -55,6 +55,8 @@ class RunInfo:
     """Environment steps asked for."""
     step: int = 0
     """Environment steps done, as of `updated`."""
+    torch_threads: int | None = None
+    """Threads torch computed with, as it was last trained; None where unknown."""
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """What happened when: starts, interruptions, resumptions, damaged checkpoints."""
 
@@ -92,7 +94,7 @@ def read_info(path: Path) -> RunInfo:
     if not isinstance(version, int):
         raise UserError(f"{file} is damaged: it does not describe a run")
     if version > SCHEMA_VERSION:
-        raise UserError(f"{path} was written by a newer rlstab: pip install --upgrade rlstab")
+        raise UserError(f"{path} was written by a newer rlstab: update this one to read it")
     try:
         return from_json(RunInfo, cast("dict[str, Any]", document))
     except UserError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import re
 import secrets
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlstab.errors import UserError
-from rlstab.runs.atomic import disk_error, write_text
-from rlstab.runs.info import RUN_FILE, SCHEMA_VERSION, RunInfo, Status, read_info, write_info
+from rlstab.runs.atomic import disk_error
+from rlstab.runs.info import RUN_FILE, SCHEMA_VERSION, RunInfo, read_info, write_info
 from rlstab.runs.locking import FolderLock, is_locked
 from rlstab.runs.metrics import MetricsWriter, read_frame
 from rlstab.runs.provenance import git_state, machine, package_versions
@@ -74,6 +73,7 @@ class Run:
         command: list[str],
         name: str | None = None,
         total_steps: int = 0,
+        torch_threads: int | None = None,
     ) -> Run:
         """Make a new run's folder.
 
@@ -81,7 +81,7 @@ class Run:
         ----------
         root : Path
             Folder of runs; created when needed.
-        method, env_id, config, seed, device, command, total_steps
+        method, env_id, config, seed, device, command, total_steps, torch_threads
             See `RunInfo`.
         name : str, optional
             Name of the folder. Default: method, environment, seed and time.
@@ -112,6 +112,7 @@ class Run:
             created=stamp,
             updated=stamp,
             total_steps=total_steps,
+            torch_threads=torch_threads,
         )
         unfinished = root / f".unfinished-{stem}-{secrets.token_hex(4)}"
         try:
@@ -161,15 +162,15 @@ class Run:
             return dataclasses.replace(self.info, status="interrupted", reason="killed")
         return self.info
 
-    def set_status(self, status: Status, reason: str = "") -> None:
-        """Record how the run stands.
+    def reload(self) -> None:
+        """Read ``run.json`` again: another process may have written it since.
 
         Raises
         ------
         UserError
-            The disk refuses; the old ``run.json`` is intact.
+            As `open`.
         """
-        self.update(status=status, reason=reason)
+        self.info = read_info(self.path)
 
     def update(self, **changes: Any) -> None:
         """Change fields of `info` and rewrite ``run.json`` in one piece.
@@ -207,38 +208,6 @@ class Run:
         except OSError as error:
             raise disk_error(f"cannot make {path}", error) from error
         return path
-
-    def save_result(self, section: Section, name: str, result: dict[str, Any]) -> Path:
-        """Write a result as ``SECTION/NAME.json`` in one piece; one of the same name is replaced.
-
-        Raises
-        ------
-        UserError
-            The disk refuses, or the name is not a plain one.
-        """
-        if not _NAME.fullmatch(name):
-            raise UserError(f"'{name}' cannot name a result: use letters, digits and . _ + = -, no slash or space")
-        path = self.folder(section) / f"{name}.json"
-        write_text(path, json.dumps(result, indent=2) + "\n")
-        return path
-
-    def results(self, section: Section) -> dict[str, dict[str, Any]]:
-        """Results of a section by name, in alphabetical order.
-
-        Raises
-        ------
-        UserError
-            A file that cannot be read or is not JSON.
-        """
-        found: dict[str, dict[str, Any]] = {}
-        for path in sorted((self.path / section).glob("*.json")):
-            try:
-                found[path.stem] = json.loads(path.read_bytes())
-            except OSError as error:
-                raise disk_error(f"cannot read {path}", error) from error
-            except ValueError as error:
-                raise UserError(f"{path} is damaged ({error}): delete it and make the result anew") from None
-        return found
 
     def close(self) -> None:
         """Close the files of the metrics, if they were opened."""

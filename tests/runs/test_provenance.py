@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 import rlstab
-from rlstab.runs.provenance import git_state, machine, package_versions
+from rlstab.runs.provenance import git_state, machine, package_versions, usable_cores
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -25,7 +25,7 @@ def test_versions_name_python_and_what_is_installed() -> None:
 
 def test_machine_is_json() -> None:
     described = machine()
-    assert described["cores"] >= 1
+    assert described["cores"] == usable_cores() >= 1
     assert described["memory_bytes"] > 2**20
     assert json.loads(json.dumps(described)) == described
 

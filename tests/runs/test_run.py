@@ -80,7 +80,7 @@ def test_a_folder_that_is_not_a_run(tmp_path: Path) -> None:
         ('{"schema_version": 1, "na', "is not JSON"),
         ("[]", "does not describe a run"),
         ('{"schema_version": 1}', "RunInfo.name is missing"),
-        ('{"schema_version": 99}', "newer rlstab: pip install --upgrade rlstab"),
+        ('{"schema_version": 99}', "newer rlstab: update this one"),
     ],
 )
 def test_a_damaged_or_newer_description_is_named(tmp_path: Path, content: str, words: str) -> None:
@@ -94,7 +94,7 @@ def test_a_damaged_or_newer_description_is_named(tmp_path: Path, content: str, w
 
 def test_status_is_written_in_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = create(tmp_path)
-    run.set_status("failed", "no luck")
+    run.update(status="failed", reason="no luck")
     assert (Run.open(run.path).info.status, Run.open(run.path).info.reason) == ("failed", "no luck")
 
     def fail(*arguments: Any) -> None:
@@ -102,13 +102,13 @@ def test_status_is_written_in_one_piece(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(info_module, "write_text", fail)
     with pytest.raises(DiskError):
-        run.set_status("finished")
+        run.update(status="finished")
     assert Run.open(run.path).info.status == run.info.status == "failed"
 
 
 def test_a_killed_run_is_listed_as_interrupted(tmp_path: Path) -> None:
     run = create(tmp_path, name="a")
-    create(tmp_path, name="b").set_status("finished")
+    create(tmp_path, name="b").update(status="finished")
     (tmp_path / "something-else").mkdir()
     with run.lock():
         assert {listed.info.name: listed.info.status for listed in list_runs(tmp_path)} == {
@@ -121,18 +121,12 @@ def test_a_killed_run_is_listed_as_interrupted(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "gone") == []
 
 
-def test_results_are_kept_by_section_and_name(tmp_path: Path) -> None:
-    run = create(tmp_path)
-    path = run.save_result("evaluations", "best-20", {"returns": [1.0, 2.0]})
-    run.save_result("evaluations", "best-20", {"returns": [3.0]})
-    assert path == run.path / "evaluations" / "best-20.json"
-    assert run.results("evaluations") == {"best-20": {"returns": [3.0]}}
-    assert run.results("exports") == {}
-    with pytest.raises(UserError, match="cannot name a result"):
-        run.save_result("evaluations", "../run", {})
-    path.write_text("{")
-    with pytest.raises(UserError, match=r"best-20\.json is damaged"):
-        run.results("evaluations")
+def test_what_another_process_wrote_is_read_again(tmp_path: Path) -> None:
+    run = create(tmp_path, device="cuda:0", torch_threads=2)
+    Run.open(run.path).update(status="finished")
+    assert run.info.status == "running"
+    run.reload()
+    assert (run.info.status, run.info.device, run.info.torch_threads) == ("finished", "cuda:0", 2)
 
 
 def test_metrics_are_read_while_they_are_written(tmp_path: Path) -> None:

@@ -62,10 +62,18 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        message = f"unknown device '{name}': use auto, cpu or cuda"
-        raise UserError(message) from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        message = f"device '{name}' was asked for, but torch sees no GPU: use --device cpu"
+    except RuntimeError:
+        device = None
+    # Torch has more: devices without data (meta), and those that its CPU and CUDA builds only know by name.
+    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        message = f"unknown device '{name}': use auto, cpu, cuda or cuda:N"
         raise UserError(message)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            message = f"device '{name}' was asked for, but torch sees no GPU: use --device cpu"
+            raise UserError(message)
+        if device.index is not None and device.index >= count:
+            message = f"device '{name}' was asked for, but the GPUs torch sees are cuda:0 to cuda:{count - 1}"
+            raise UserError(message)
     return device

@@ -21,11 +21,13 @@ class Learner(Protocol):
     policy: TorchPolicy
     """The policy being improved."""
 
-    num_timesteps: int
-    """Environment steps so far, over all worlds."""
-
     env: Any
     """The vector environment."""
+
+    @property
+    def num_timesteps(self) -> int:
+        """Environment steps so far, over all worlds; also right in the middle of `iterate`, for what fails there."""
+        ...
 
     def iterate(self) -> dict[str, float]:
         """Do one unit of work: collect and update once, from tenths of a second to a few seconds.
@@ -42,7 +44,8 @@ class Learner(Protocol):
     def state_dict(self) -> StateTree:
         """Everything the future depends on: weights, optimiser, normalisers, generators, environments, counters.
 
-        The key ``"policy"`` holds `TorchPolicy.state_dict`, from which the policy is loaded without the learner.
+        The key ``"policy"`` holds `TorchPolicy.state_dict`, from which the policy is loaded without the learner. Arrays
+        may be views of the learner's own, so save or copy them before the next `iterate`.
         """
         ...
 

@@ -88,7 +88,11 @@ class SB3Learner:
             self.algorithm.set_logger(Logger(folder=None, output_formats=[]))
             _, self._callback = self.algorithm._setup_learn(total_steps)
         self.policy = SB3Policy(self.algorithm.policy, kind, env.single_observation_space, env.single_action_space)
-        self.num_timesteps = 0
+
+    @property
+    def num_timesteps(self) -> int:
+        """Environment steps so far, over all worlds."""
+        return self.algorithm.num_timesteps
 
     def iterate(self) -> dict[str, float]:
         """Collect and learn until the next multiple of ``steps_per_iteration``; return the metrics of that stretch."""
@@ -104,7 +108,6 @@ class SB3Learner:
                     train_metrics.setdefault(name, []).append(float(value))
                 algorithm.logger.name_to_value.clear()
         elapsed = time.perf_counter() - started
-        self.num_timesteps = algorithm.num_timesteps
         metrics = {name: float(np.mean(values)) for name, values in train_metrics.items()}
         metrics.pop("train/n_updates", None)
         metrics.pop("train/learning_rate", None)  # Constant, and in the configuration.
@@ -117,7 +120,10 @@ class SB3Learner:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything training needs to go on: networks, optimisers, replay buffer, random generators, environment."""
+        """Everything training needs to go on: networks, optimisers, replay buffer, random generators, environment.
+
+        The replay buffer's arrays are views, since a copy of a full one takes gigabytes: `iterate` changes them.
+        """
         algorithm = self.algorithm
         optimisers, variables = self._saved_names()
         env_state = getattr(self.env, "state_dict", None)
@@ -159,7 +165,6 @@ class SB3Learner:
                 getattr(algorithm, name).copy_(to_tensor(tree["variables"][name]))
         for name, value in tree["counters"].items():
             setattr(algorithm, name, value)
-        self.num_timesteps = algorithm.num_timesteps
         assert algorithm.ep_info_buffer is not None
         algorithm.ep_info_buffer.clear()
         algorithm.ep_info_buffer.extend(dict(episode) for episode in tree["episodes"])
@@ -177,10 +182,6 @@ class SB3Learner:
         else:
             # What goes on inside a foreign environment could not be saved: new episodes begin.
             algorithm._last_obs = algorithm.env.reset()  # type: ignore[union-attr, assignment]
-
-    def policy_state(self) -> dict[str, Any]:
-        """Weights and configuration of the policy alone."""
-        return self.policy.state_dict()
 
     def close(self) -> None:
         """Release the environment."""
@@ -215,7 +216,7 @@ class SB3Learner:
     def _replay_state(self) -> dict[str, Any]:
         buffer = self._buffer
         filled = buffer.size()
-        arrays = {name: getattr(buffer, name)[:filled].copy() for name in _REPLAY_ARRAYS}
+        arrays = {name: getattr(buffer, name)[:filled] for name in _REPLAY_ARRAYS}
         return {"position": buffer.pos, "full": buffer.full, "arrays": arrays}
 
     def _load_replay(self, state: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from rlstab.analysis.evaluation import evaluate
 from rlstab.controllers import registry
 from rlstab.envs.registry import make_vec
-from rlstab.errors import UserError
+from rlstab.errors import NonFiniteState, UserError
 from rlstab.learning import training
 from rlstab.policies.loading import load_policy
 from rlstab.runs.config import to_json
@@ -49,7 +49,7 @@ def until(learner, step):
 
 
 def weights_of(learner):
-    return learner.policy_state()["weights"]
+    return learner.policy.state_dict()["weights"]
 
 
 def assert_same_weights(first, second):
@@ -176,6 +176,32 @@ def test_without_the_replay_buffer_the_state_is_small_and_learning_waits_for_a_n
     assert second.algorithm._n_updates == updates
     until(second, 500)
     assert second.algorithm._n_updates > updates
+
+
+def test_the_state_of_the_replay_buffer_is_not_copied():
+    learner = make("sac", pendulum("sac"))
+    until(learner, 200)
+    rewards = learner.state_dict()["replay"]["arrays"]["rewards"]
+    assert np.shares_memory(rewards, learner.algorithm.replay_buffer.rewards)
+
+
+def test_a_failure_within_an_iteration_is_reported_at_its_own_step(tmp_path, monkeypatch):
+    config = pendulum("sac", total_steps=300)
+    learner = make("sac", config)
+    step = learner.env.step
+
+    def fail(actions):
+        if learner.num_timesteps >= 130:
+            raise NonFiniteState("NaN", step=1, worlds=[0], arrays={})
+        return step(actions)
+
+    monkeypatch.setattr(learner.env, "step", fail)
+    run = Run.create(
+        tmp_path, method="sac", env_id=config.env, config=to_json(config), seed=3, device="cpu", command=[], name="run"
+    )
+    with pytest.raises(NonFiniteState, match="training stopped after step 130"):
+        training.train(learner, run, total_steps=300)
+    assert run.info.history[-1]["step"] == 130
 
 
 def test_a_checkpoint_of_other_settings_is_refused():

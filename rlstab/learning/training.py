@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rlstab.errors import NonFiniteState, UserError
+from rlstab.errors import NonFiniteState, UserError, command
 from rlstab.learning.interruption import Interruption
 from rlstab.learning.learner import Learner
 from rlstab.learning.non_finite import refuse_non_finite, save_non_finite
@@ -153,8 +152,8 @@ def train(
 def resume(learner: Learner, run: Run) -> Resumption:
     """Restore a learner from the newest intact checkpoint of a run; call `train` afterwards.
 
-    Checkpoints that are truncated or changed are renamed ``damaged-...`` and older ones tried. The metrics that were
-    written after the checkpoint are dropped by `train`, which writes them again.
+    Checkpoints that are truncated, changed or unreadable are renamed ``damaged-...`` and older ones tried. The metrics
+    that were written after the checkpoint are dropped by `train`, which writes them again.
 
     Parameters
     ----------
@@ -184,7 +183,7 @@ def resume(learner: Learner, run: Run) -> Resumption:
 
 def resume_command(run: Run) -> str:
     """Command line that goes on with a run."""
-    return f"rlstab train --resume {shlex.quote(str(run.path))}"
+    return command("train", "--resume", run.path)
 
 
 class _Session:
@@ -325,7 +324,8 @@ def _newest_intact(run: Run) -> tuple[Checkpoint | None, list[Path], list[str]]:
         path = run.checkpoints.at(step)
         try:
             found = read_checkpoint(path)
-        except DamagedCheckpointError as error:
+        except (DamagedCheckpointError, DiskError) as error:
+            # What the disk does not give back is as lost as what was changed.
             damaged.append((path, str(error)))
             continue
         return found, *_set_aside(run, damaged)

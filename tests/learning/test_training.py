@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from rlstab.errors import NonFiniteState, UserError
 from rlstab.learning.training import Progress, resume, resume_command, train
+from rlstab.runs import checkpoint as checkpoint_module
 from rlstab.runs.atomic import DiskError
 from rlstab.runs.checkpoint import read_checkpoint
 from rlstab.runs.metrics import read_lines
@@ -164,7 +165,7 @@ def test_ctrl_c_finishes_the_unit_and_says_how_to_go_on(runs_root: Path) -> None
     summary = train(learner, run, total_steps=300)
     assert signal.getsignal(signal.SIGINT) is before
     assert (summary.status, summary.step) == ("interrupted", 50)
-    assert summary.message == f"interrupted (Ctrl-C) at step 50 of 300; go on with: rlstab train --resume {run.path}"
+    assert summary.message == f"interrupted (Ctrl-C) at step 50 of 300; go on with: {resume_command(run)}"
     info = Run.open(run.path).info
     assert (info.status, info.reason, info.step) == ("interrupted", "Ctrl-C", 50)
     assert read_checkpoint(run.checkpoints.at(50)).state["num_timesteps"] == 50
@@ -190,7 +191,7 @@ def test_a_second_ctrl_c_aborts_at_once_and_keeps_the_last_checkpoint(runs_root:
 
 def test_the_command_to_resume_quotes_the_path(runs_root: Path) -> None:
     run = new_run(runs_root / "my runs")
-    assert resume_command(run) == f"rlstab train --resume '{run.path}'"
+    assert resume_command(run).endswith(f" train --resume '{run.path}'")
 
 
 def start(run: Run) -> subprocess.Popen[str]:
@@ -275,6 +276,26 @@ def test_resuming_skips_damaged_checkpoints_and_says_so(runs_root: Path) -> None
     result, reference = outcome(run), uninterrupted(runs_root, total_steps=400, checkpoint_every=50)
     assert result["metrics"] == reference["metrics"]
     assert result["tensors"]["step-000000000400"] == reference["tensors"]["step-000000000400"]
+
+
+def test_resuming_goes_back_behind_a_checkpoint_that_cannot_be_read(
+    runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(runs_root)
+    train(ToyLearner(), run, total_steps=200, checkpoint_every=50)
+    broken = run.checkpoints.at(200)
+
+    def digest(path: Path) -> Any:
+        if path.parent == broken:
+            raise OSError(errno.EIO, "Input/output error")
+        return digest_file(path)
+
+    monkeypatch.setattr(checkpoint_module, "digest_file", digest)
+    learner = ToyLearner()
+    resumption = resume(learner, run)
+    assert (resumption.step, learner.num_timesteps) == (150, 150)
+    assert "Input/output error; it was renamed damaged-step-000000000200" in resumption.messages[0]
+    assert train(learner, run, total_steps=200, checkpoint_every=50).status == "finished"
 
 
 def test_resuming_with_nothing_intact_changes_nothing(runs_root: Path) -> None:

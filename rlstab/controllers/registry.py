@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rlstab.learning.learner import Learner
 
-ActionKind = Literal["continuous", "discrete"]
+ActionKind = Literal["continuous", "discrete", "multi-discrete", "multi-binary"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class MethodInfo:
     package: str
     config_name: str
     actions: tuple[ActionKind, ...]
+    zero_based: bool = False
+    """Whether discrete actions must be numbered from zero."""
 
     def config_class(self) -> type[BaseConfig]:
         """Import the configuration dataclass (and nothing heavier)."""
@@ -64,9 +66,20 @@ def check_actions(method: str, env_id: str, space: spaces.Space[Any]) -> None:
     """
     from gymnasium import spaces
 
-    kinds: dict[type[Any], ActionKind] = {spaces.Box: "continuous", spaces.Discrete: "discrete"}
+    kinds: dict[type[Any], ActionKind] = {
+        spaces.Box: "continuous",
+        spaces.Discrete: "discrete",
+        spaces.MultiDiscrete: "multi-discrete",
+        spaces.MultiBinary: "multi-binary",
+    }
     kind = kinds.get(type(space))
     info = get(method)
+    if info.zero_based and isinstance(space, spaces.Discrete) and space.start != 0:
+        able = [other.name for other in methods() if kind in other.actions and not other.zero_based]
+        raise UserError(
+            f"{method} numbers its actions from 0, but those of {env_id} start at {space.start}; train it with "
+            f"{' or '.join(able)}, or shift its actions with gymnasium.wrappers.TransformAction"
+        )
     if kind in info.actions:
         return
     able = [other.name for other in methods() if kind in other.actions]
@@ -166,7 +179,7 @@ register(
         summary="Proximal policy optimisation, on-policy; the default choice for fast simulators",
         package="rlstab.controllers.baselines.ppo",
         config_name="PPOConfig",
-        actions=("continuous", "discrete"),
+        actions=("continuous", "discrete", "multi-discrete", "multi-binary"),
     )
 )
 register(
@@ -194,5 +207,6 @@ register(
         package="rlstab.controllers.baselines.dqn",
         config_name="DQNConfig",
         actions=("discrete",),
+        zero_based=True,
     )
 )

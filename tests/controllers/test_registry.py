@@ -86,6 +86,22 @@ def test_actions_no_method_has():
         registry.check_actions("dqn", "Some-v0", spaces.Dict({}))
 
 
+def test_actions_that_do_not_start_at_zero():
+    shifted = spaces.Discrete(3, start=-1)
+    with pytest.raises(
+        UserError, match="dqn numbers its actions from 0, but those of Some-v0 start at -1; train it with ppo"
+    ):
+        registry.check_actions("dqn", "Some-v0", shifted)
+    registry.check_actions("ppo", "Some-v0", shifted)
+
+
+def test_several_choices_at_once_are_for_ppo():
+    for space in (spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)):
+        registry.check_actions("ppo", "Some-v0", space)
+        with pytest.raises(UserError, match="train it with ppo"):
+            registry.check_actions("dqn", "Some-v0", space)
+
+
 def test_fitting_actions_pass():
     registry.check_actions("ppo", "Some-v0", spaces.Discrete(2))
     registry.check_actions("sac", "Some-v0", spaces.Box(-1.0, 1.0, (2,)))

@@ -6,6 +6,7 @@ import dataclasses
 
 from gymnasium.vector import VectorEnv
 
+from rlstab.controllers import registry
 from rlstab.controllers.baselines.ppo.config import PPOConfig
 from rlstab.controllers.environment import make_environment
 from rlstab.learning.on_policy import OnPolicyLearner
@@ -22,6 +23,7 @@ def make_learner(config: PPOConfig, env: VectorEnv | None = None) -> OnPolicyLea
     """
     if env is None:
         env = make_environment(config)
+    registry.check_actions("ppo", config.env, env.single_action_space)
     names = [field.name for field in dataclasses.fields(OnPolicyConfig)]
     settings = OnPolicyConfig(**{name: getattr(config, name) for name in names})
     return OnPolicyLearner(env, settings, total_steps=config.total_steps, seed=config.seed, device=config.device)

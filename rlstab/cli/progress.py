@@ -23,25 +23,12 @@ _SECONDS_BETWEEN_LINES = 5.0
 class ProgressView:
     """Shows each `Progress` it is called with; use it as a context and as ``on_progress``."""
 
-    def __init__(self, total_steps: int) -> None:
-        self._total_steps = total_steps
+    def __init__(self) -> None:
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._line_due = 0.0
 
     def __enter__(self) -> ProgressView:
-        if sys.stderr.isatty():
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[told]}"),
-            )
-            self._bar = Progress(*columns, console=err(), transient=True)
-            self._task = self._bar.add_task("training", total=self._total_steps, told="")
-            self._bar.start()
         return self
 
     def __exit__(
@@ -52,11 +39,27 @@ class ProgressView:
 
     def __call__(self, progress: Progress) -> None:
         """Show how far training is."""
+        if self._bar is None and sys.stderr.isatty():
+            # Not before: lines that are printed meanwhile would go through the bar.
+            self._start(progress.total_steps)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=progress.step, told=describe(progress))
         elif time.monotonic() >= self._line_due or progress.step >= progress.total_steps:
             print(f"step {progress.step:,}/{progress.total_steps:,}  {describe(progress)}", file=sys.stderr, flush=True)
             self._line_due = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+    def _start(self, total_steps: int) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[told]}"),
+        )
+        self._bar = Progress(*columns, console=err(), transient=True)
+        self._task = self._bar.add_task("training", total=total_steps, told="")
+        self._bar.start()
 
 
 def describe(progress: Progress) -> str:

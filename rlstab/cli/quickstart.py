@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import resource
-import shlex
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
 from rlstab.cli.parsing import parse
-from rlstab.cli.progress import clock
-from rlstab.cli.train import begin, go_on
+from rlstab.cli.progress import ProgressView, clock
 from rlstab.controllers import registry
 from rlstab.controllers.config import BaseConfig
-from rlstab.errors import UserError
-from rlstab.runs.config import from_json, to_json, validate
+from rlstab.controllers.runs import begin, configure, go_on, is_complete
+from rlstab.errors import UserError, command
+from rlstab.runs.config import to_json, validate
 
 if TYPE_CHECKING:
     from rlstab.analysis.evaluation import Evaluation
@@ -65,6 +64,7 @@ class Outcome:
     evaluation: Evaluation
     deployment: DeployReport
     paced: DeployReport
+    """A few seconds in real time; where the environment has no control period, the deployment again."""
     recording: Recording
     train_seconds: float
     report: Path
@@ -84,6 +84,7 @@ class Outcome:
             "deployed_mean_return": deployed,
             "relative_difference": difference,
             "latency_ms": self.paced.latency.to_dict(),
+            "paced": self.paced.realtime,
             "control_dt_s": self.paced.control_dt,
             "train_seconds": self.train_seconds,
             "seconds": self.seconds,
@@ -102,7 +103,7 @@ def run(argv: list[str]) -> int:
     with only_results_on_stdout(options.json):
         outcome = _quickstart(options, argv)
     if outcome is None:
-        note(f"interrupted; to go on: {shlex.join(['rlstab', 'quickstart', *argv])}")
+        note(f"interrupted; to go on: {command('quickstart', *argv)}")
         return 130
     if options.json:
         print_json(outcome.document())
@@ -130,15 +131,18 @@ def _quickstart(options: QuickstartOptions, argv: list[str]) -> Outcome | None:
     evaluation.save(opened.folder("evaluations") / "quickstart")
     _stage(3, "exporting to ONNX")
     artefact = export_run(opened)
-    _stage(4, "deploying the exported file: the same episodes, then a few seconds in real time")
+    has_period = artefact.contract.layout.control_dt is not None
+    _stage(4, "deploying the exported file: the same episodes" + ", then a few seconds in real time" * has_period)
     deployment = deploy(artefact.path, seed=evaluation.seed, episodes=options.episodes, realtime=False)
-    paced = deploy(artefact.path, seed=evaluation.seed, duration=_PACED_SECONDS)
+    paced = deployment
+    if has_period and not deployment.interrupted:
+        paced = deploy(artefact.path, seed=evaluation.seed, duration=_PACED_SECONDS)
     if deployment.interrupted or paced.interrupted:
         return None
     _stage(5, "filming an episode and writing the page")
     recording = record(policy, options.env, opened.folder("videos") / "quickstart.mp4", seed=evaluation.seed)
     if recording.notice:
-        note(f"no video: {recording.notice}; `rlstab doctor` says what is missing")
+        note(f"no video: {recording.notice}; what is missing: {command('doctor')}")
     outcome = Outcome(
         run=opened,
         evaluation=evaluation,
@@ -162,7 +166,10 @@ def _write_page(outcome: Outcome, contract: Contract) -> None:
     # A training so short that no episode ended has no curve.
     curve = learning_curve([metrics]) if "rollout/return_mean" in metrics else None
     paced = outcome.paced
-    pace = f"paced at {1 / paced.control_dt:.0f} Hz for {_PACED_SECONDS:g} s" if paced.control_dt else "not paced"
+    pace = (
+        f"paced at {1 / paced.control_dt:.0f} Hz for {_PACED_SECONDS:g} s" if paced.control_dt else "not in real time"
+    )
+    deployment = ["deploy", paced.policy, *([] if paced.realtime else ["--no-realtime"])]
     fields = contract.layout.observation.fields
     data = ReportData(
         title=f"{METHOD.upper()} on {info.env_id}",
@@ -181,7 +188,7 @@ def _write_page(outcome: Outcome, contract: Contract) -> None:
             "Action": f"{contract.layout.action.kind}, shape {contract.layout.action.shape}",
             "Test vectors": str(len(contract.test_vectors)),
         },
-        commands=[shlex.join(info.command), f"rlstab evaluate {opened.path}", f"rlstab deploy {paced.policy}"],
+        commands=[command(*info.command[1:]), command("evaluate", opened.path), command(*deployment)],
         reproduction={
             "Training seed": str(info.seed),
             "Source revision": str(info.git.get("commit", "unknown")),
@@ -197,7 +204,7 @@ def _stage(number: int, what: str) -> None:
     note(f"[{number}/5] {what}")
 
 
-def _trained(options: QuickstartOptions, command: list[str]) -> tuple[Run, float] | None:
+def _trained(options: QuickstartOptions, typed: list[str]) -> tuple[Run, float] | None:
     """Train, go on with, or find finished the run of these options; None where it was interrupted."""
     from rlstab.runs.run import Run
 
@@ -205,28 +212,26 @@ def _trained(options: QuickstartOptions, command: list[str]) -> tuple[Run, float
     name = f"{METHOD}-{options.env.replace('/', '-').replace(':', '-')}-seed{options.seed}"
     path = options.out / name
     if not path.exists():
-        opened, summary = begin(METHOD, config, options.out, name, command)
+        with ProgressView() as view:
+            opened, summary = begin(METHOD, config, options.out, name=name, command=typed, on_progress=view, tell=note)
     else:
         opened = Run.open(path)
         if opened.info.method != METHOD or opened.info.config != to_json(config):
             raise UserError(f"{path} was trained with other settings; give another --out, or delete that folder")
-        if opened.info.status == "finished":
+        if is_complete(opened):
             note(f"{path} is trained already")
             frame = opened.read_metrics()
             return opened, float(frame["time/elapsed_s"].iloc[-1])
-        summary = go_on(opened)
+        with ProgressView() as view:
+            summary = go_on(opened, on_progress=view, tell=note)
     return (opened, summary.elapsed_s) if summary.status == "finished" else None
 
 
 def _config(options: QuickstartOptions) -> BaseConfig:
-    config_class = registry.get(METHOD).config_class()
-    preset = registry.load_preset(METHOD, options.env, PRESET)
-    if preset.values.get("env") != options.env:
-        preset = registry.load_preset(METHOD, options.env)
-    values: dict[str, Any] = {**preset.values, "env": options.env, "seed": options.seed}
-    if options.total_steps is not None:
-        values["total_steps"] = options.total_steps
-    return from_json(config_class, {**to_json(config_class()), **values})
+    recipe = registry.load_preset(METHOD, options.env, PRESET).values
+    preset = PRESET if recipe.get("env") == options.env else None
+    length = {} if options.total_steps is None else {"total_steps": options.total_steps}
+    return configure(METHOD, options.env, preset=preset, seed=options.seed, **length)
 
 
 def peak_memory_bytes() -> int:

@@ -14,11 +14,11 @@ from rlstab.cli.parsing import asks_for_help, parse, parse_parts, value_of
 from rlstab.cli.progress import ProgressView, clock
 from rlstab.controllers import registry
 from rlstab.controllers.config import BaseConfig
-from rlstab.errors import UserError
-from rlstab.runs.config import from_json, to_json, validate
+from rlstab.controllers.runs import begin, go_on
+from rlstab.errors import UserError, command
+from rlstab.runs.config import validate
 
 if TYPE_CHECKING:
-    from rlstab.learning.learner import Learner
     from rlstab.learning.training import TrainingSummary
     from rlstab.runs.run import Run
 
@@ -42,7 +42,11 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """Go on with an interrupted run: as if it had never stopped, with native environments on a CPU."""
+    """Go on with an interrupted run: as if it had never stopped, with native environments on a CPU.
+
+    With --total-steps it is trained further. A schedule over the whole training (a learning rate that falls linearly,
+    the exploration of DQN) is then laid over the new length, so that the run differs from one of that length.
+    """
 
     resume: Path
     """Folder of the run."""
@@ -66,7 +70,7 @@ def run(argv: list[str]) -> int:
     return _start(argv[0], argv[1:])
 
 
-def configure(method: str, argv: Sequence[str]) -> tuple[TrainOptions, BaseConfig, registry.Preset]:
+def read_flags(method: str, argv: Sequence[str]) -> tuple[TrainOptions, BaseConfig, registry.Preset]:
     """Resolve flags over the preset over the defaults, and check every value.
 
     Parameters
@@ -94,96 +98,19 @@ def configure(method: str, argv: Sequence[str]) -> tuple[TrainOptions, BaseConfi
     return options, config, preset
 
 
-def begin(
-    method: str, config: BaseConfig, folder: Path, name: str | None, command: list[str]
-) -> tuple[Run, TrainingSummary]:
-    """Make a run and train it.
-
-    Parameters
-    ----------
-    method, config
-        What to train.
-    folder, name
-        Folder of runs, and the run's own name in it or None for one that is made up.
-    command
-        What the user typed, for the record.
-
-    Raises
-    ------
-    UserError
-        Something about the environment, the device or the folder is wrong; or training failed.
-    """
-    from rlstab.runs.run import Run
-
-    # Before the run's folder: what is wrong with the environment or the device leaves nothing behind.
-    learner = registry.get(method).make_learner(config)
-    try:
-        made = Run.create(
-            folder,
-            method=method,
-            env_id=config.env,
-            config=to_json(config),
-            seed=config.seed,
-            device=config.device,
-            command=command,
-            name=name,
-            total_steps=config.total_steps,
-        )
-        note(f"run {made.path}")
-        return made, _train(learner, made, config)
-    finally:
-        learner.close()
-
-
-def go_on(opened: Run, total_steps: int | None = None) -> TrainingSummary:
-    """Train a run that was interrupted, or has more to do.
-
-    Parameters
-    ----------
-    opened
-        The run.
-    total_steps
-        New length of the whole training; None: as before.
-
-    Raises
-    ------
-    UserError
-        There is nothing left to do, the checkpoints are damaged, or training failed.
-    """
-    from rlstab.learning.training import resume
-
-    info = opened.info
-    method = registry.get(info.method)
-    config = from_json(method.config_class(), info.config)
-    if total_steps is not None:
-        config = dataclasses.replace(config, total_steps=total_steps)
-        validate(config)
-    done = opened.checkpoints.steps()
-    if done and done[-1] >= config.total_steps:
-        raise UserError(f"{opened.path} has done its {done[-1]} steps; to train further, give a larger --total-steps")
-    _tell_versions(info.versions)
-    learner = method.make_learner(config)
-    try:
-        for message in resume(learner, opened).messages:
-            note(message)
-        if total_steps is not None:
-            opened.update(config=to_json(config), total_steps=total_steps)
-        return _train(learner, opened, config)
-    finally:
-        learner.close()
-
-
 def _start(method: str, argv: list[str]) -> int:
-    options, config, preset = configure(method, argv)
+    options, config, preset = read_flags(method, argv)
     if options.name is not None and (options.run_dir / options.name).exists():
         folder = options.run_dir / options.name
         raise UserError(
-            f"the run {folder} exists; choose another --name, or go on with it: rlstab train --resume {folder}"
+            f"the run {folder} exists; choose another --name, or go on with it: {command('train', '--resume', folder)}"
         )
-    _tell_preset(method, config.env, preset)
-    command = ["rlstab", "train", method, *argv]
-    with only_results_on_stdout(options.json):
-        made, summary = begin(method, config, options.run_dir, options.name, command)
+    _tell_preset(method, config.env, preset, options.preset)
+    typed = ["rlstab", "train", method, *argv]
+    with only_results_on_stdout(options.json), ProgressView() as view:
+        made, summary = begin(
+            method, config, options.run_dir, name=options.name, command=typed, on_progress=view, tell=note
+        )
     return _report(made, summary, options.json)
 
 
@@ -198,19 +125,9 @@ def _resume(argv: list[str]) -> int:
         raise UserError(
             f"{opened.path} is a run of {opened.info.method}, not {method}; leave the method out when resuming"
         )
-    with only_results_on_stdout(options.json):
-        summary = go_on(opened, options.total_steps)
+    with only_results_on_stdout(options.json), ProgressView() as view:
+        summary = go_on(opened, options.total_steps, on_progress=view, tell=note)
     return _report(opened, summary, options.json)
-
-
-def _train(learner: Learner, opened: Run, config: BaseConfig) -> TrainingSummary:
-    from rlstab.learning.training import train
-
-    opened.checkpoints.keep_last = config.keep
-    with ProgressView(config.total_steps) as view:
-        return train(
-            learner, opened, total_steps=config.total_steps, checkpoint_every=config.checkpoint_every, on_progress=view
-        )
 
 
 def _report(trained: Run, summary: TrainingSummary, as_json: bool) -> int:
@@ -231,25 +148,19 @@ def _report(trained: Run, summary: TrainingSummary, as_json: bool) -> int:
         console = out()
         console.print(f"trained {summary.step:,} steps in {clock(summary.elapsed_s)}{reached}", markup=False)
         console.print(f"run: {trained.path}", markup=False)
-        console.print(f"next: rlstab evaluate {trained.path}    rlstab export {trained.path}", markup=False)
+        evaluation, export = (command(verb, trained.path) for verb in ("evaluate", "export"))
+        console.print(f"next: {evaluation}\n      {export}", markup=False)
     return 0
 
 
-def _tell_preset(method: str, env: str, preset: registry.Preset) -> None:
-    if not preset.values:
+def _tell_preset(method: str, env: str, preset: registry.Preset, asked: str | None) -> None:
+    if asked == "none":
+        note("plain defaults, as --preset none asks")
+    elif not preset.values:
         note(f"no preset of {method} for {env}: plain defaults")
-        return
-    settings = ", ".join(f"{name} {value}" for name, value in preset.values.items())
-    note(f"preset {method}/{preset.name or 'defaults'}: {settings}; flags override it")
-
-
-def _tell_versions(then: dict[str, str]) -> None:
-    from rlstab.runs.provenance import package_versions
-
-    now = package_versions()
-    changed = [f"{name} {then[name]} is now {now.get(name, 'absent')}" for name in then if now.get(name) != then[name]]
-    if changed:
-        note(f"resumed with other versions, so numbers may differ from an uninterrupted run: {', '.join(changed)}")
+    else:
+        settings = ", ".join(f"{name} {value}" for name, value in preset.values.items())
+        note(f"preset {method}/{preset.name or 'defaults'}: {settings}; flags override it")
 
 
 def _print_methods() -> int:
@@ -259,5 +170,5 @@ def _print_methods() -> int:
     )
     rows = [(info.name, ", ".join(info.actions), info.summary) for info in registry.methods()]
     print_table("", ("method", "actions", "summary"), rows)
-    console.print("for example: rlstab train ppo --env Hopper-v5 --seed 0", markup=False)
+    console.print(f"for example: {command('train', 'ppo', '--env', 'Hopper-v5', '--seed', 0)}", markup=False)
     return 0

@@ -22,7 +22,7 @@ def test_clock():
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys):
-    with ProgressView(100) as view:
+    with ProgressView() as view:
         for step in (10, 20, 100):
             view(progress(step, {}))
     captured = capsys.readouterr()

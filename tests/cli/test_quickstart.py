@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from rlstab.cli import quickstart
+from rlstab.errors import command
+from rlstab.runs.run import Run
 
 FLAGS = ["--env", "InvertedPendulum-v5", "--total-steps", "4096", "--episodes", "2", "--out"]
 
@@ -28,6 +31,14 @@ def test_the_whole_way_and_the_same_command_again(call_json, call, tmp_path):
     assert "PPO on InvertedPendulum-v5" in page
     assert not re.findall(r'(?:src|href)="https?://', page)
 
+    # Killed between its last checkpoint and its conclusion: the same command goes on.
+    run = Run.open(Path(document["run"]))
+    run.update(status="running")
+    code, shown, err = call("quickstart", *FLAGS, out)
+    assert code == 0
+    assert "going on at step 4096" in err
+    assert Run.open(run.path).info.status == "finished"
+
     code, shown, err = call("quickstart", *FLAGS, out)
     assert code == 0
     assert "is trained already" in err
@@ -36,7 +47,7 @@ def test_the_whole_way_and_the_same_command_again(call_json, call, tmp_path):
 
 
 def test_other_settings_in_the_same_folder_are_refused(call, refused, tmp_path, monkeypatch):
-    monkeypatch.setattr(quickstart, "begin", lambda *a: (_ for _ in ()).throw(AssertionError("must not train")))
+    monkeypatch.setattr(quickstart, "begin", lambda *a, **k: (_ for _ in ()).throw(AssertionError("must not train")))
     path = tmp_path / "ppo-InvertedPendulum-v5-seed0"
     opened = SimpleNamespace(info=SimpleNamespace(method="ppo", config={"total_steps": 1}))
     path.mkdir()
@@ -45,11 +56,11 @@ def test_other_settings_in_the_same_folder_are_refused(call, refused, tmp_path, 
 
 
 def test_interrupted_training_says_how_to_go_on(call, tmp_path, monkeypatch):
-    monkeypatch.setattr(quickstart, "begin", lambda *a: (None, SimpleNamespace(status="interrupted")))
+    monkeypatch.setattr(quickstart, "begin", lambda *a, **k: (None, SimpleNamespace(status="interrupted")))
     code, out, err = call("quickstart", *FLAGS, tmp_path, "--seed", 3)
     assert code == 130
     assert out == ""
-    assert f"to go on: rlstab quickstart {' '.join(FLAGS)} {tmp_path} --seed 3" in err
+    assert f"to go on: {command('quickstart', *FLAGS, tmp_path, '--seed', 3)}" in err
 
 
 def test_the_preset_is_that_of_the_environment():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 
 from rlstab.cli.main import main
-from rlstab.cli.train import configure
-from rlstab.errors import UserError
+from rlstab.cli.train import read_flags
+from rlstab.errors import UserError, command
 from rlstab.runs.checkpoint import read_checkpoint
 from rlstab.runs.run import Run
 
@@ -36,13 +37,13 @@ def test_json_is_one_document_and_progress_is_on_stderr(call, tmp_path, tiny):
 
 
 def test_preset_is_told_and_flags_win(capsys):
-    _, config, preset = configure("sac", ["--env", "Swimmer-v5", "--learning-starts", "7"])
+    _, config, preset = read_flags("sac", ["--env", "Swimmer-v5", "--learning-starts", "7"])
     assert preset.name == "Swimmer-v5"
     assert config.gamma == 0.9999
     assert config.learning_starts == 7
-    _, plain, _ = configure("sac", ["--env", "Swimmer-v5", "--preset", "none"])
+    _, plain, _ = read_flags("sac", ["--env", "Swimmer-v5", "--preset", "none"])
     assert plain.gamma == 0.99
-    _, named, _ = configure("sac", ["--preset", "Swimmer-v5"])
+    _, named, _ = read_flags("sac", ["--preset", "Swimmer-v5"])
     assert (named.env, named.gamma) == ("Hopper-v5", 0.9999)
 
 
@@ -58,6 +59,9 @@ def test_preset_is_announced(call, tmp_path):
     assert "no preset of td3" in err
     _, _, err = call("train", "dqn", "--device", "nowhere", "--run-dir", tmp_path)
     assert "preset dqn/CartPole-v1: total_steps 50000" in err
+    _, _, err = call("train", "dqn", "--preset", "none", "--device", "nowhere", "--run-dir", tmp_path)
+    assert "plain defaults, as --preset none asks" in err
+    assert "no preset" not in err
 
 
 @pytest.mark.parametrize(
@@ -75,6 +79,7 @@ def test_preset_is_announced(call, tmp_path):
         (["ppo", "--learning-rat", "1"], "did you mean --learning-rate"),
         (["ppo", "--preset", "fast"], "no preset 'fast'"),
         (["ppo", "--name", "a/b"], "letters, digits"),
+        (["ppo", "--device", "meta"], "unknown device 'meta'"),
         (["ppo", "--resume", "nowhere"], "nowhere"),
     ],
 )
@@ -85,7 +90,7 @@ def test_mistakes_are_one_line_and_leave_nothing_behind(refused, tmp_path, argum
 
 def test_existing_name_is_refused_with_the_command_to_go_on(refused, trained, tiny):
     line = refused(*tiny, "--run-dir", trained.parent, "--name", "run")
-    assert f"rlstab train --resume {trained}" in line
+    assert command("train", "--resume", trained) in line
 
 
 def test_folder_that_is_no_run(refused, tmp_path):
@@ -94,6 +99,28 @@ def test_folder_that_is_no_run(refused, tmp_path):
 
 def test_finished_run_needs_more_steps(refused, trained):
     assert "--total-steps" in refused("train", "--resume", trained)
+
+
+def test_a_run_killed_before_its_conclusion_can_be_finished(call, trained, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    document = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(document | {"status": "running"}))
+    code, _, err = call("train", "--resume", copy)
+    assert code == 0
+    assert "going on at step 512" in err
+    assert Run.open(copy).info.status == "finished"
+
+
+def test_a_damaged_last_checkpoint_is_trained_again(call, trained, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    file = copy / "checkpoints" / "step-000000000512" / "tensors.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    code, _, err = call("train", "--resume", copy)
+    assert code == 0
+    assert "going on at step 256" in err
+    assert Run.open(copy).checkpoints.steps() == [256, 512]
 
 
 def test_other_method_when_resuming(refused, trained):
@@ -137,9 +164,9 @@ def test_a_second_writer_is_refused(refused, trained):
         assert "rlstab: " in refused("train", "--resume", trained, "--total-steps", "1024")
 
 
-def test_configure_validates_presets_too():
+def test_flags_are_validated_too():
     with pytest.raises(UserError, match="clip_range"):
-        configure("ppo", ["--clip-range", "-0.1"])
+        read_flags("ppo", ["--clip-range", "-0.1"])
 
 
 def test_environment_settings_and_disturbances_reach_training_and_evaluation(call, call_json, tmp_path, tiny):
@@ -172,3 +199,14 @@ def test_environment_settings_and_disturbances_reach_training_and_evaluation(cal
 def test_misspelt_disturbances_are_refused(refused, tiny, tmp_path):
     assert "did you mean 'friction'" in refused(*tiny, "--disturbances", "frictoin=2", "--run-dir", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_help_of_resuming_says_what_a_schedule_does(capsys):
+    assert main(["train", "--resume", "RUN", "--help"]) == 0
+    assert "laid over the new length" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_is_printed_next_is_quoted(call, tmp_path, tiny):
+    code, out, _ = call(*tiny, "--total-steps", 128, "--run-dir", tmp_path / "my runs", "--name", "a")
+    assert code == 0
+    assert f"{command('evaluate', tmp_path / 'my runs' / 'a')}" in out

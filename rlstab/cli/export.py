@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from rlstab.cli.checkpoints import which_checkpoint
 from rlstab.cli.console import only_results_on_stdout, out, print_json
 from rlstab.cli.parsing import parse
+from rlstab.errors import command
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class ExportOptions:
 def run(argv: list[str]) -> int:
     """Run the command; returns the exit code."""
     options = parse(ExportOptions, argv, "export")
+    from rlstab.runs.store import which_checkpoint
+
     which = which_checkpoint(options.checkpoint)
     from rlstab.sim2real.export import export_run
 
@@ -54,5 +56,5 @@ def run(argv: list[str]) -> int:
     console = out()
     console.print(f"wrote {artefact.path} ({artefact.path.stat().st_size / 1024:.0f} KiB)", markup=False)
     console.print(f"{training.method} on {training.env_id}, {training.steps:,} steps; sha256 {contract.sha256[:16]}...")
-    console.print(f"run it with: rlstab deploy {artefact.path}", markup=False)
+    console.print(f"run it with: {command('deploy', artefact.path)}", markup=False)
     return 0

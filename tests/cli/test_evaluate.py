@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
 from rlstab.analysis.evaluation import DEFAULT_SEED
+from rlstab.cli import evaluate
 from rlstab.cli.evaluate import EvaluateOptions
 
 
@@ -81,8 +87,6 @@ def test_mistakes(refused, trained, arguments, expected):
 
 
 def test_damaged_checkpoint_names_the_checksum(refused, trained, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     file = copy / "checkpoints" / "step-000000000512" / "tensors.safetensors"
@@ -92,3 +96,89 @@ def test_damaged_checkpoint_names_the_checksum(refused, trained, tmp_path):
     line = refused("evaluate", copy, "--checkpoint", "last")
     assert "checksum" in line
     assert "step-000000000256" in line
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir() if path.suffix == ".json"}
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A run of one's own, without results."""
+    target = tmp_path / "copy"
+    shutil.copytree(trained, target, ignore=shutil.ignore_patterns("evaluations", "figures", "videos", "exports"))
+    return target
+
+
+def test_figures_are_drawn_and_named(call, call_json, copy):
+    code, document = call_json("evaluate", copy, "--episodes", 2, "--seed", 5)
+    assert code == 0
+    figures = document["evaluations"][0]["figures"]
+    folder = copy / "figures"
+    assert figures == [
+        str(folder / "best-deterministic-2-episodes-seed5.png"),
+        str(folder / "learning-curve.png"),
+    ]
+    for figure in figures:
+        assert Path(figure).read_bytes().startswith(b"\x89PNG")
+    _, out, _ = call("evaluate", copy, "--episodes", 2, "--seed", 5)
+    assert str(folder / "learning-curve.png") in out
+
+
+def test_a_run_without_episodes_has_no_curve(call_json, copy):
+    (copy / "metrics.jsonl").write_text("")
+    figures = call_json("evaluate", copy, "--episodes", 2)[1]["evaluations"][0]["figures"]
+    assert len(figures) == 1
+
+
+def test_other_circumstances_do_not_overwrite_the_main_result(call, copy):
+    plain = ("evaluate", copy, "--episodes", 2, "--seed", 5)
+    call(*plain)
+    main = copy / "evaluations" / "best-deterministic-2-episodes-seed5.json"
+    before = main.read_bytes()
+    call(*plain, "--disturbances", "tilt=5,gain=0.8:1.2")
+    call(*plain, "--env", "gymnasium.envs.mujoco:InvertedPendulum-v4")
+    assert main.read_bytes() == before
+    assert names(copy / "evaluations") == {
+        "best-deterministic-2-episodes-seed5.json",
+        "best-deterministic-2-episodes-seed5-tilt=5_gain=0.8_1.2.json",
+        "best-deterministic-2-episodes-seed5-gymnasium.envs.mujoco_InvertedPendulum-v4.json",
+    }
+
+
+@pytest.fixture
+def set_up(copy):
+    """The copy says it was trained with a time limit and without noise at the start."""
+    document = json.loads((copy / "run.json").read_text())
+    document["config"] |= {"max_episode_steps": 7, "env_kwargs": {"reset_noise_scale": 0.0}}
+    (copy / "run.json").write_text(json.dumps(document))
+    return copy
+
+
+def test_settings_of_training_hold_in_the_same_environment_only(call_json, set_up):
+    def evaluated(*flags):
+        return call_json("evaluate", set_up, "--episodes", 3, *flags)[1]["evaluations"][0]
+
+    for flags in ((), ("--env", "InvertedPendulum-v5"), ("--env", "rlstab/InvertedPendulum-v5")):
+        assert len(set(evaluated(*flags)["returns"])) == 1
+        assert max(evaluated(*flags)["lengths"]) <= 7
+    assert len(set(evaluated("--env", "InvertedPendulum-v4")["returns"])) > 1
+
+
+def test_the_film_is_of_the_episode_that_was_evaluated(call_json, set_up, monkeypatch):
+    from rlstab.analysis import video
+
+    filmed = {}
+
+    def record(policy, env_id, path, **settings):
+        filmed.update(settings, env_id=env_id)
+        return SimpleNamespace(path=str(path), notice="")
+
+    monkeypatch.setattr(video, "record", record)
+    monkeypatch.setattr(evaluate, "_choose_renderer", lambda: None)
+    flags = ("--episodes", 2, "--seed", 5, "--video", "--disturbances", "tilt=5")
+    document = call_json("evaluate", set_up, *flags)[1]["evaluations"][0]
+    assert filmed["env_kwargs"] == {"reset_noise_scale": 0.0}
+    assert filmed["max_episode_steps"] == 7
+    assert [str(entry) for entry in filmed["disturbances"]] == document["disturbances"]
+    assert document["video"] == str(set_up / "videos" / "best-deterministic-2-episodes-seed5-tilt=5.mp4")

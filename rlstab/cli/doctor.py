@@ -17,7 +17,8 @@ from typing import Any, Literal
 from rlstab import __version__
 from rlstab.cli.console import only_results_on_stdout, out, print_json
 from rlstab.cli.parsing import parse
-from rlstab.errors import UserError
+from rlstab.errors import UserError, pip_install
+from rlstab.runs.provenance import usable_cores
 
 Level = Literal["ok", "note", "problem"]
 
@@ -107,8 +108,15 @@ def _install_command(extra: str = "") -> str:
     suffix = f"[{extra}]" if extra else ""
     root = Path(__file__).resolve().parents[2]
     if (root / "pyproject.toml").is_file():
-        return f"pip install -e '{root}{suffix}'"
-    return f"pip install 'rlstab{suffix}'"
+        return pip_install("-e", f"{root}{suffix}")
+    return pip_install(f"rlstab{suffix}")
+
+
+def _reinstall_command(package: str) -> str:
+    """The pip command that brings a package again, in a version that fits."""
+    pins = (str(entry.specifier) for entry in _requirements() if entry.name == package)
+    # What it depends on may be gigabytes, and is looked at by itself.
+    return pip_install("--force-reinstall", "--no-deps", f"{package}{next(pins, '')}")
 
 
 def _requirements() -> list[Any]:
@@ -156,7 +164,7 @@ def _import(name: str, module: str) -> Check:
         return Check(name, "ok", importlib.metadata.version(name), core=True)
     except Exception as error:  # A broken binary raises anything.
         detail = f"cannot be imported: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        return Check(name, "problem", detail, f"pip install --force-reinstall {name}", core=True)
+        return Check(name, "problem", detail, _reinstall_command(name), core=True)
 
 
 def _stepping() -> Check:
@@ -198,15 +206,16 @@ def _extras() -> list[Check]:
 
 def _rendering() -> Check:
     try:
-        from rlstab.envs.rendering import choose_backend
-
+        from rlstab.envs.rendering import DEBIAN_PACKAGES, choose_backend
+    except Exception as error:  # A broken binary raises anything.
+        return Check("rendering", "problem", f"{type(error).__name__}: {error}", _install_command())
+    try:
         backend = choose_backend()
-    except UserError as error:
-        return Check(
-            "rendering", "problem", str(error), "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6"
-        )
     except Exception as error:
-        return Check("rendering", "problem", f"{type(error).__name__}: {error}", "apt-get install libegl1 libosmesa6")
+        detail = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        as_root = "" if os.geteuid() == 0 else "sudo "
+        install = f"{as_root}apt-get install {DEBIAN_PACKAGES['egl']}"
+        return Check("rendering", "problem", detail, "unset MUJOCO_GL" if os.environ.get("MUJOCO_GL") else install)
     return Check("rendering", "ok", f"off-screen through {backend}")
 
 
@@ -222,7 +231,7 @@ def _gpu() -> Check:
 
 
 def _threads() -> list[Check]:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = usable_cores()
     checks = [Check("cpu", "ok", f"{cpus} of {os.cpu_count()} processors usable by this process")]
     for variable in _THREAD_VARIABLES:
         value = os.environ.get(variable, "")
@@ -245,7 +254,7 @@ def _disk(run_dir: Path) -> Check:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        fix = "choose a folder of yours: rlstab train --run-dir FOLDER"
+        fix = "choose a folder of yours with --run-dir FOLDER"
         return Check("disk", "problem", f"cannot write to {folder}: {error.strerror}", fix)
     if free < _LITTLE_DISK:
         return Check("disk", "problem", f"only {detail}", "make room, or choose another folder with --run-dir")

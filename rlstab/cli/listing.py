@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from rlstab.cli.console import note, print_json, print_table
 from rlstab.cli.parsing import parse
+from rlstab.errors import command
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def run(argv: list[str]) -> int:
     if options.what == "envs":
         note(
             "environments of other packages: --env module:Id imports the module first; "
-            "your own: rlstab check-env module:Id"
+            f"your own: {command('check-env', 'module:Id')}"
         )
     elif options.what == "runs" and not rows:
         note(f"no runs in {options.run_dir}; rlstab train makes them there, --run-dir says where else to look")

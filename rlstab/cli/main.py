@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlstab import __version__
-from rlstab.errors import UserError, suggest
+from rlstab.errors import UserError, command, suggest
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else EXIT_OK
+        if stop.code is None or isinstance(stop.code, int):
+            return stop.code or EXIT_OK
+        # What Python itself does with sys.exit("message"), as a user's module may.
+        print(stop.code, file=sys.stderr)
+        return EXIT_FAILURE
     except Exception:
         traceback.print_exc()
         print(
             "rlstab: this is a defect in rlstab, or in an environment of yours if the traceback ends there; "
-            "`rlstab doctor` checks the installation",
+            f"this checks the installation: {command('doctor')}",
             file=sys.stderr,
         )
         return EXIT_FAILURE
@@ -107,10 +111,10 @@ def _print_help() -> None:
     )
     console.print(escape("usage: rlstab COMMAND [ARGUMENTS]    rlstab COMMAND --help    rlstab --version\n"))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    for name, command in COMMANDS.items():
-        table.add_row(f"[cyan]{name}[/cyan] {escape(command.usage)}", command.summary)
+    for name, entry in COMMANDS.items():
+        table.add_row(f"[cyan]{name}[/cyan] {escape(entry.usage)}", entry.summary)
     console.print(table)
-    console.print("\nfirst steps: rlstab quickstart    what works here: rlstab doctor")
+    console.print(f"\nfirst steps: {command('quickstart')}    what works here: {command('doctor')}", markup=False)
 
 
 def _default_to_one_thread() -> None:

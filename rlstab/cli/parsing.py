@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from rlstab.errors import UserError
+from rlstab.errors import command as command_line
 
 Options = TypeVar("Options")
 
@@ -55,7 +56,8 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UserError(_one_line(complaint.getvalue(), program)) from None
+        see_help = command_line(*command.split(), "--help")
+        raise UserError(_one_line(complaint.getvalue(), program, see_help)) from None
 
 
 def parse_parts(
@@ -114,7 +116,7 @@ def _spell_as_declared(argv: Sequence[str]) -> list[str]:
     return spelled
 
 
-def _one_line(box: str, program: str) -> str:
+def _one_line(box: str, program: str, see_help: str) -> str:
     """Condense the box tyro draws around a complaint: its first section, and the flags it suggests."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     sections: list[list[str]] = [[]]
@@ -129,7 +131,7 @@ def _one_line(box: str, program: str) -> str:
         # Where the terminal's encoding lacks box characters, the title is a section of its own.
         sections = sections[1:]
     if not sections:
-        return f"the arguments of `{program}` are not understood; see {program} --help"
+        return f"the arguments of `{program}` are not understood; see {see_help}"
     message = " ".join(sections[0]).rstrip(".!")
     message = message[0].lower() + message[1:]
     near = [
@@ -139,4 +141,4 @@ def _one_line(box: str, program: str) -> str:
         for word in re.findall(r"(?<!\S)--[\w-]+", " ".join(section))
     ]
     hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
-    return f"{message}{hint or ';'} see {program} --help"
+    return f"{message}{hint or ';'} see {see_help}"

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from rlstab.cli import doctor
+from rlstab.envs import rendering
+from rlstab.errors import UserError
 
 
 def by_name(document):
@@ -28,7 +32,7 @@ def test_a_broken_package_fails_the_core(call, monkeypatch):
     monkeypatch.setattr(doctor, "_rendering", lambda: doctor.Check("rendering", "ok", ""))
     code, out, _ = call("doctor")
     assert code == 1
-    assert "pip install --force-reinstall numpy" in out
+    assert f"{sys.executable} -m pip install --force-reinstall --no-deps 'numpy<3,>=2'" in out
     assert "the core does not work" in out
 
 
@@ -49,7 +53,8 @@ def test_disk_that_cannot_be_written(monkeypatch, tmp_path):
 
 
 def test_a_folder_that_is_not_there_yet_is_fine(tmp_path):
-    assert doctor._disk(tmp_path / "runs" / "deep").level in ("ok", "problem")
+    check = doctor._disk(tmp_path / "runs" / "deep")
+    assert "GiB free" in check.detail
     assert not (tmp_path / "runs").exists()
 
 
@@ -57,3 +62,21 @@ def test_a_folder_that_is_not_there_yet_is_fine(tmp_path):
 def test_verdict(capsys, level, says):
     doctor._print([doctor.Check("disk", level, "", "make room" if level == "problem" else "")], works=True)
     assert says in capsys.readouterr().out
+
+
+def test_extras_are_installed_by_this_python():
+    assert doctor._install_command("atari").startswith(f"{sys.executable} -m pip install ")
+    assert "[atari]" in doctor._install_command("atari")
+
+
+def test_without_rendering_the_packages_are_those_of_the_error(monkeypatch):
+    def refuse():
+        raise UserError("nothing renders off-screen here")
+
+    monkeypatch.setattr(rendering, "choose_backend", refuse)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    check = doctor._rendering()
+    assert (check.level, check.detail) == ("problem", "nothing renders off-screen here")
+    assert check.fix.endswith(f"apt-get install {rendering.DEBIAN_PACKAGES['egl']}")
+    monkeypatch.setenv("MUJOCO_GL", "off")
+    assert doctor._rendering().fix == "unset MUJOCO_GL"

@@ -69,6 +69,16 @@ def test_defect_shows_a_traceback_and_a_hint(command, capsys):
     assert "rlstab doctor" in shown
 
 
+@pytest.mark.parametrize(
+    ("code", "expected", "told"),
+    [(None, 0, ""), (0, 0, ""), (3, 3, ""), ("no robot is connected", 1, "no robot is connected\n")],
+)
+def test_a_users_module_may_exit(command, capsys, code, expected, told):
+    command(raising(SystemExit(code)))
+    assert main(["stand-in"]) == expected
+    assert capsys.readouterr().err == told
+
+
 def test_interrupt_is_130(command, capsys):
     command(raising(KeyboardInterrupt()))
     assert main(["stand-in"]) == 130

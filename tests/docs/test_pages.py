@@ -10,6 +10,7 @@ import pytest
 from rlstab.bench.registry import BENCHMARKS
 from rlstab.cli.main import COMMANDS
 from rlstab.controllers import registry
+from rlstab.envs.rendering import DEBIAN_PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -52,6 +53,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{name_of(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "installation.md"], ids=name_of)
+def test_the_libraries_for_drawing_are_those_the_program_asks_for(page: Path) -> None:
+    assert f"sudo apt-get install {DEBIAN_PACKAGES['egl']}" in page.read_text(encoding="utf-8")
 
 
 def test_every_page_can_be_reached() -> None:

@@ -33,10 +33,9 @@ def run(argv: list[str]) -> int:
     """Run the command; returns the exit code."""
     options = parse(ExportOptions, argv, "export")
     from rlstab.runs.store import which_checkpoint
-
-    which = which_checkpoint(options.checkpoint)
     from rlstab.sim2real.export import export_run
 
+    which = which_checkpoint(options.checkpoint)
     with only_results_on_stdout(options.json):
         artefact = export_run(options.run, options.out, which)
     contract = artefact.contract

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from rlstab.envs.physics import native
 from rlstab.envs.physics.interface import FloatArray, IntArray
 from rlstab.errors import UserError
+from rlstab.runs.provenance import usable_cores
 
 _SPEC = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 # What mj_rnePostConstraint computes; gymnasium leaves these at zero until the first step after a reset.
@@ -72,11 +72,10 @@ class MujocoPhysics:
         _drop_idle_stages(self._model)
         self.num_envs = num_envs
         self.timestep = float(self._model.opt.timestep)
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if num_threads is not None and num_threads < 1:
             message = f"num_threads must be at least 1, got {num_threads}"
             raise UserError(message)
-        self.num_threads = min(num_threads or available, num_envs)
+        self.num_threads = min(num_threads or usable_cores(), num_envs)
 
         offsets, size = _state_offsets(self._model)
         self._start = self._default_state(size)

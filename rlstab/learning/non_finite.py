@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 
 from rlstab.errors import NonFiniteState, UserError
-from rlstab.runs.atomic import write_bytes
+from rlstab.runs.failure import FAILURE_FOLDER, save_failure
 from rlstab.runs.run import Run
 
 
@@ -49,16 +45,7 @@ def save_non_finite(error: NonFiniteState, run: Run, step: int) -> NonFiniteStat
     NonFiniteState
         The same with a message that also says where the state is, or why it could not be saved.
     """
-    arrays: dict[str, Any] = {"environment_step": error.step, "training_step": step, "worlds": error.worlds}
-    # Arrays of Python objects would need pickle, which nothing here reads.
-    arrays |= {name: array for name, array in error.arrays.items() if not np.asarray(array).dtype.hasobject}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    try:
-        path = run.folder("failure") / f"step-{step:012d}.npz"
-        write_bytes(path, buffer.getvalue())
-        outcome = f"the state is saved in {path}"
-    except UserError as failure:
-        outcome = f"the state could not be saved: {failure}"
+    path = run.path / FAILURE_FOLDER / f"step-{step:012d}.npz"
+    outcome = save_failure(path, error, training_step=step)
     message = f"{error}; training stopped after step {step}, {outcome}"
     return NonFiniteState(message, step=error.step, worlds=error.worlds, arrays=error.arrays)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rlstab.errors import NonFiniteState, UserError
-from rlstab.learning import non_finite
 from rlstab.learning.non_finite import refuse_non_finite, save_non_finite
+from rlstab.runs import failure
 from rlstab.runs.atomic import disk_error
 from rlstab.runs.run import Run
 
@@ -41,7 +41,7 @@ def test_a_full_disk_does_not_hide_the_reason(run: Run, monkeypatch: pytest.Monk
     def refuse(path: Path, data: bytes) -> Any:
         raise disk_error(f"cannot write {path}", OSError(errno.ENOSPC, ""))
 
-    monkeypatch.setattr(non_finite, "write_bytes", refuse)
+    monkeypatch.setattr(failure, "write_bytes", refuse)
     told = save_non_finite(NonFiniteState("NaN in world 2", step=1, worlds=[2], arrays={}), run, 5)
     assert str(told).startswith("NaN in world 2; training stopped after step 5, the state could not be saved: cannot")
 

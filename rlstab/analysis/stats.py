@@ -194,7 +194,8 @@ def probability_of_improvement(
     Parameters
     ----------
     x, y
-        Scores as in `score_matrix`, of the same tasks; the numbers of runs may differ.
+        Scores as in `score_matrix`, of the same tasks; the numbers of runs may differ. Tasks given by name are compared
+        by name, those of matrices by their column.
     names
         What X and Y are called.
     level, resamples, seed
@@ -203,12 +204,21 @@ def probability_of_improvement(
     Raises
     ------
     UserError
-        Different numbers of tasks.
+        Different tasks, or tasks by name on one side and by column on the other.
     """
+    if isinstance(x, Mapping) and isinstance(y, Mapping):
+        unmatched = sorted(map(str, set(x) ^ set(y)))
+        if unmatched:
+            raise UserError(f"{names[0]} and {names[1]} must have the same tasks; only one has {', '.join(unmatched)}")
+        y = {task: y[task] for task in x}
     first, second = score_matrix(x), score_matrix(y)
     if first.shape[1] != second.shape[1]:
         raise UserError(
             f"{names[0]} has scores of {first.shape[1]} tasks, {names[1]} of {second.shape[1]}: use the same"
+        )
+    if first.shape[1] > 1 and isinstance(x, Mapping) != isinstance(y, Mapping):
+        raise UserError(
+            f"{names[0]} and {names[1]} must both name their tasks, or both be matrices with tasks in the same columns"
         )
 
     def statistic(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -59,6 +59,25 @@ def test_improvement_needs_the_same_tasks() -> None:
         stats.probability_of_improvement(np.ones((3, 2)), np.ones((3, 1)))
 
 
+def test_tasks_are_matched_by_name_and_not_by_order() -> None:
+    x = {"Hopper": [1.0, 2.0, 3.0], "Ant": [100.0, 200.0, 300.0]}
+    y = {"Ant": [100.0, 200.0, 300.0], "Hopper": [1.0, 2.0, 3.0]}
+    assert stats.probability_of_improvement(x, y, resamples=20).probability == 0.5
+
+
+def test_tasks_that_only_one_side_has_are_named() -> None:
+    x, y = {"Hopper": [1.0, 2.0], "Ant": [1.0, 2.0]}, {"Hopper": [1.0, 2.0], "Swimmer": [1.0, 2.0]}
+    with pytest.raises(UserError, match="only one has Ant, Swimmer"):
+        stats.probability_of_improvement(x, y)
+
+
+def test_tasks_by_name_are_not_compared_with_columns() -> None:
+    x = {"Hopper": [1.0, 2.0], "Ant": [1.0, 2.0]}
+    with pytest.raises(UserError, match="both name their tasks"):
+        stats.probability_of_improvement(x, np.ones((2, 2)))
+    assert stats.probability_of_improvement({"Hopper": [1.0, 2.0]}, [1.0, 2.0], resamples=20).probability == 0.5
+
+
 def test_a_profile_falls_from_all_to_none() -> None:
     scores = np.random.default_rng(0).uniform(size=(6, 2))
     profile = stats.performance_profile(scores, resamples=50)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import html
 import json
 import math
+import re
 import typing
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -76,8 +78,8 @@ class Result(ABC):
     def save(self, path: str | Path) -> Path:
         """Write ``path``, with ``.json`` added if it is not there, and the arrays beside it as ``.safetensors``.
 
-        Each file is replaced at once; the JSON, written last, holds the checksum of the arrays, so that files of
-        different results are not taken for one.
+        The arrays' file has part of their checksum in its name, and the JSON, which names it, is replaced at once. So
+        whatever ends the program in between, what `load` finds is the whole of the old result or of the new one.
 
         Returns
         -------
@@ -100,12 +102,19 @@ class Result(ABC):
             raise atomic.disk_error(f"cannot make {target.parent}", error) from error
         arrays, skeleton = state.pack(_tree(self))
         document = {"schema_version": SCHEMA_VERSION, "kind": self.kind, "units": self.units(), "fields": skeleton}
+        replaced = _arrays_of_old(target)
+        current: Path | None = None
         if arrays:
             # safetensors writes the memory as it lies, so a view with gaps would come out scrambled.
             data = to_safetensors({name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()})
-            document["arrays_sha256"] = hashlib.sha256(data).hexdigest()
-            atomic.write_bytes(target.with_suffix(".safetensors"), data)
+            checksum = document["arrays_sha256"] = hashlib.sha256(data).hexdigest()
+            current = _arrays_path(target, checksum)
+            atomic.write_bytes(current, data)
         atomic.write_text(target, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+        if replaced is not None and replaced != current:
+            # A file left over does no harm; the result is saved.
+            with contextlib.suppress(OSError):
+                replaced.unlink(missing_ok=True)
         return target
 
     @classmethod
@@ -132,7 +141,7 @@ class Result(ABC):
             raise UserError(f"{source} holds a result of kind '{kind}', not '{cls.kind}': use {found.__name__}.load")
         arrays: dict[str, np.ndarray] = {}
         if "arrays_sha256" in document:
-            data = _read_arrays(source.with_suffix(".safetensors"), document["arrays_sha256"])
+            data = _read_arrays(_arrays_path(source, document["arrays_sha256"]), document["arrays_sha256"])
             arrays = from_safetensors(data)
         try:
             return typing.cast(Self, _build(found, state.unpack(arrays, document["fields"])))
@@ -154,6 +163,18 @@ class Result(ABC):
 def _json_path(path: str | Path) -> Path:
     path = Path(path)
     return path if path.suffix == ".json" else path.with_name(path.name + ".json")
+
+
+def _arrays_path(target: Path, checksum: str) -> Path:
+    return target.with_name(f"{target.stem}.{checksum[:12]}.safetensors")
+
+
+def _arrays_of_old(target: Path) -> Path | None:
+    """Arrays of the result that lies at ``target``; None if there is none or it has none."""
+    try:
+        return _arrays_path(target, _read_document(target)["arrays_sha256"])
+    except (UserError, KeyError):
+        return None
 
 
 def _fields(result: Any) -> dict[str, Any]:
@@ -221,12 +242,24 @@ def _read_document(source: Path) -> dict[str, Any]:
         document = json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"there is no result at {source}: give the .json file that was saved") from error
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror}; give the .json file that was saved") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{source} is not a result ({error}): give a .json file written by save()") from error
     if not isinstance(document, dict) or not {"schema_version", "kind", "fields"} <= document.keys():
         raise UserError(f"{source} is JSON, but not a result: it lacks schema_version, kind or fields")
-    if document["schema_version"] > SCHEMA_VERSION:
-        version = document["schema_version"]
+    version = document["schema_version"]
+    fits = {
+        "schema_version": type(version) is int,
+        "kind": isinstance(document["kind"], str),
+        "fields": isinstance(document["fields"], dict),
+        # It becomes part of a file's name.
+        "arrays_sha256": bool(re.fullmatch("[0-9a-f]{64}", str(document.get("arrays_sha256", "0" * 64)))),
+    }
+    for name, fit in fits.items():
+        if not fit:
+            raise UserError(f"{source} is JSON, but not a result: its {name} is {document[name]!r:.60}; write it again")
+    if version > SCHEMA_VERSION:
         raise UserError(f"{source} has schema version {version}, newer than {SCHEMA_VERSION}: update rlstab to read it")
     return document
 
@@ -236,6 +269,8 @@ def _read_arrays(path: Path, expected: str) -> bytes:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"the arrays of the result are missing: put {path.name} back beside its .json file") from error
+    except OSError as error:
+        raise UserError(f"cannot read the arrays {path}: {error.strerror}") from error
     actual = hashlib.sha256(data).hexdigest()
     if actual != expected:
         raise UserError(f"{path} is damaged or belongs to another result: sha256 {actual}, expected {expected}")

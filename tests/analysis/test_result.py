@@ -93,9 +93,47 @@ def test_the_json_is_strict_and_says_units(tmp_path: Path) -> None:
     assert document["kind"] == "test_probe"
 
 
+def arrays_beside(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.stem}.*.safetensors"))
+
+
+def test_a_result_written_again_leaves_one_pair_of_files(tmp_path: Path) -> None:
+    path = probe().save(tmp_path / "run.v5")
+    first = arrays_beside(path)
+    probe(values=np.ones(3)).save(path)
+    second = arrays_beside(path)
+    assert len(first) == len(second) == 1
+    assert first != second
+    probe(values=np.ones(3)).save(path)
+    assert arrays_beside(path) == second, "equal arrays have one file, which is not taken away"
+    assert {file.name for file in tmp_path.iterdir()} == {"run.v5.json", second[0].name}
+
+
+@pytest.mark.parametrize("fatal", ["write_bytes", "write_text"])
+def test_a_result_is_the_old_or_the_new_one_whenever_saving_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fatal: str
+) -> None:
+    from rlstab.runs import atomic
+
+    def killed(path: Path, data: Any) -> None:
+        raise KeyboardInterrupt
+
+    path = probe(values=np.zeros(3)).save(tmp_path / "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, fatal, killed)
+        with pytest.raises(KeyboardInterrupt):
+            probe(values=np.ones(3)).save(path)
+    np.testing.assert_array_equal(Probe.load(path).values, np.zeros(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(TypeError):  # killed takes other arguments: as good as any death
+            probe(values=np.ones(3)).save(path)
+    np.testing.assert_array_equal(Probe.load(path).values, np.ones(3))
+
+
 def test_damaged_arrays_are_refused_with_their_checksum(tmp_path: Path) -> None:
     path = probe().save(tmp_path / "a")
-    arrays = path.with_suffix(".safetensors")
+    (arrays,) = arrays_beside(path)
     arrays.write_bytes(arrays.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match="sha256"):
         Probe.load(path)
@@ -112,6 +150,11 @@ def test_damaged_arrays_are_refused_with_their_checksum(tmp_path: Path) -> None:
         ('{"schema_version": 1, "kind": "test_prob", "fields": {}}', "did you mean 'test_probe'"),
         ('{"schema_version": 99, "kind": "test_probe", "fields": {}}', "newer"),
         ('{"schema_version": 1, "kind": "test_probe", "fields": {"label": "x"}}', "complete"),
+        ('{"schema_version": "new", "kind": "test_probe", "fields": {}}', "its schema_version is 'new'"),
+        ('{"schema_version": null, "kind": "test_probe", "fields": {}}', "its schema_version is None"),
+        ('{"schema_version": 1, "kind": ["a"], "fields": {}}', r"its kind is \['a'\]"),
+        ('{"schema_version": 1, "kind": "test_probe", "fields": []}', r"its fields is \[\]"),
+        ('{"schema_version": 1, "kind": "test_probe", "fields": {}, "arrays_sha256": "../../x"}', "its arrays_sha256"),
     ],
 )
 def test_what_is_not_a_result_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -126,6 +169,9 @@ def test_a_missing_file_and_another_kind_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="no result at"):
         Result.load(tmp_path / "none")
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(UserError, match=r"cannot read .*folder\.json"):
+        Result.load(tmp_path / "folder")
     with pytest.raises(UserError, match="not 'aggregate'"):
         Aggregate.load(probe().save(tmp_path / "a"))
 

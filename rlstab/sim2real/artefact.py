@@ -97,12 +97,29 @@ def read_artefact(path: Path) -> Artefact:
         )
     text = metadata[CONTRACT_KEY]
     _check_digest(path, "contract", hashlib.sha256(text).hexdigest(), metadata.get(DIGEST_KEY, b"").decode("latin1"))
-    contract = Contract.from_json(text.decode(), str(path))
+    contract = Contract.from_json(_decoded(path, text), str(path))
     _check_digest(path, "network", hashlib.sha256(network).hexdigest(), contract.sha256)
-    sidecar = sidecar_path(path)
-    if sidecar.is_file() and sidecar.read_bytes() != text:
-        raise UserError(f"{sidecar} differs from the contract inside {path.name}; delete it or export the run again")
+    _check_sidecar(path, text)
     return Artefact(path, model, contract)
+
+
+def _decoded(path: Path, text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the contract is not UTF-8 text ({error}); export the run again") from error
+
+
+def _check_sidecar(path: Path, text: bytes) -> None:
+    sidecar = sidecar_path(path)
+    try:
+        beside = sidecar.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"cannot read {sidecar}: {error.strerror}; make it readable or delete it") from error
+    if beside != text:
+        raise UserError(f"{sidecar} differs from the contract inside {path.name}; delete it or export the run again")
 
 
 def _check_digest(path: Path, part: str, actual: str, stated: str) -> None:

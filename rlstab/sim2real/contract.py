@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, cast
 
 from rlstab.errors import UserError
@@ -17,6 +17,9 @@ from rlstab.runs.config import from_json, to_json
 
 FORMAT_VERSION = 1
 """Version of the contract's own layout. A reader refuses any other."""
+
+MAX_TOLERANCE = 1e-2
+"""Largest tolerance a contract may state. One that lets anything pass would switch the check off."""
 
 _NUMBER_LIST = re.compile(r'\[\n[^\[\]{}"]*\]')
 
@@ -264,6 +267,11 @@ class Contract:
 
     def contradiction(self) -> str:
         """Name the first thing that cannot be although its type is right, or give the empty string."""
+        problem = _first_not_finite(self)
+        if problem:
+            return problem
+        if not 0 <= self.tolerance <= MAX_TOLERANCE:
+            return f"tolerance is {self.tolerance:g}, it must lie between 0 and {MAX_TOLERANCE:g}"
         layout = self.layout
         observation_size, action_size = math.prod(layout.observation.shape), math.prod(layout.action.shape)
         described = sum(part.dim * part.history for part in layout.observation.fields)
@@ -277,3 +285,19 @@ class Contract:
             if len(vector.observation) != observation_size or len(vector.action) != action_size:
                 return f"test vector {number} does not have {observation_size} inputs and {action_size} outputs"
         return ""
+
+
+def _first_not_finite(value: Any, place: str = "") -> str:
+    """Name the first number that is NaN or infinite, or give the empty string."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{place} is {value}, it must be a finite number"
+    inside: list[tuple[str, Any]] = []
+    if is_dataclass(value):
+        # The settings of an environment are its own affair: a healthy range may well end at infinity.
+        inside = [(f".{part.name}", getattr(value, part.name)) for part in fields(value) if part.name != "env_kwargs"]
+    elif isinstance(value, tuple):
+        inside = [(f"[{index}]", item) for index, item in enumerate(cast("tuple[Any, ...]", value))]
+    elif isinstance(value, dict):
+        inside = [(f"[{key!r}]", item) for key, item in cast("dict[str, Any]", value).items()]
+    problems = (_first_not_finite(item, f"{place}{step}".lstrip(".")) for step, item in inside)
+    return next((problem for problem in problems if problem), "")

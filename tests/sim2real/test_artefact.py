@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlstab.errors import UserError
-from rlstab.sim2real.artefact import CONTRACT_KEY, network_digest, read_artefact, sidecar_path, write_artefact
+from rlstab.sim2real.artefact import (
+    CONTRACT_KEY,
+    DIGEST_KEY,
+    network_digest,
+    read_artefact,
+    sidecar_path,
+    write_artefact,
+)
 from rlstab.sim2real.contract import Contract
 
 
@@ -103,6 +111,37 @@ def test_a_sidecar_that_says_something_else_is_refused_and_an_absent_one_is_not(
         read_artefact(policy_file)
     sidecar.unlink()
     read_artefact(policy_file)
+
+
+def test_a_contract_that_is_not_text_is_one_line(tmp_path: Path, network: bytes) -> None:
+    contract = b'{"format_version": "\xff"}'
+    digest = hashlib.sha256(contract).hexdigest().encode()
+    entries = ((CONTRACT_KEY.encode(), contract), (DIGEST_KEY.encode(), digest))
+    path = tmp_path / "policy.onnx"
+    path.write_bytes(network + b"".join(metadata_entry(*entry) for entry in entries))
+    with pytest.raises(UserError, match="the contract is not UTF-8 text") as caught:
+        read_artefact(path)
+    assert "\n" not in str(caught.value)
+
+
+def metadata_entry(key: bytes, value: bytes) -> bytes:
+    entry = b"\x0a" + bytes([len(key)]) + key + b"\x12" + bytes([len(value)]) + value
+    size = bytes([len(entry) & 0x7F | 0x80, len(entry) >> 7])  # as a number of two bytes, however small
+    return b"\x72" + size + entry
+
+
+def test_a_sidecar_that_is_not_text_is_a_sidecar_that_differs(policy_file: Path) -> None:
+    sidecar_path(policy_file).write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="differs from the contract inside"):
+        read_artefact(policy_file)
+
+
+def test_a_sidecar_that_cannot_be_read_is_named(policy_file: Path) -> None:
+    sidecar = sidecar_path(policy_file)
+    sidecar.unlink()
+    sidecar.mkdir()
+    with pytest.raises(UserError, match=r"cannot read .*contract\.json"):
+        read_artefact(policy_file)
 
 
 def test_a_place_that_cannot_be_written_is_named_and_keeps_what_it_had(

@@ -65,6 +65,13 @@ def damaged(contract: Contract, *keys: str | int, value: Any = None, drop: bool 
         (("test_vectors",), [], "test vectors"),
         (("test_vectors", 1, "action"), [1.0, 2.0], "test vector 1"),
         (("surprise",), 1, "surprise"),
+        (("layout", "control_dt"), "inf", "layout.control_dt is inf, it must be a finite number"),
+        (("layout", "joints", 0, "pos_limit"), [-1.0, "inf"], "layout.joints[0].pos_limit[1] is inf"),
+        (("test_vectors", 0, "action"), ["-inf"], "test_vectors[0].action[0] is -inf"),
+        (("safety",), {"tilt": "inf"}, "safety['tilt'] is inf"),
+        (("tolerance",), "inf", "tolerance is inf"),
+        (("tolerance",), 0.1, "tolerance is 0.1, it must lie between 0 and 0.01"),
+        (("tolerance",), -1e-9, "tolerance is -1e-09"),
     ],
 )
 def test_a_wrong_entry_is_named_in_one_line(contract: Contract, keys: tuple[Any, ...], value: Any, named: str) -> None:
@@ -74,6 +81,18 @@ def test_a_wrong_entry_is_named_in_one_line(contract: Contract, keys: tuple[Any,
     assert named in message
     assert message.startswith("policy.onnx: ")
     assert "\n" not in message
+
+
+def test_nan_and_infinity_as_other_json_writers_put_them_are_refused(contract: Contract) -> None:
+    for word in ("NaN", "Infinity", "-Infinity"):
+        text = contract.to_json().replace('"tolerance": 1e-05', f'"tolerance": {word}')
+        with pytest.raises(UserError, match="tolerance is"):
+            Contract.from_json(text, "policy.onnx")
+
+
+def test_the_settings_of_an_environment_may_be_infinite(contract: Contract) -> None:
+    training = dataclasses.replace(contract.training, env_kwargs={"healthy_z_range": (0.7, float("inf"))})
+    assert dataclasses.replace(contract, training=training).contradiction() == ""
 
 
 def test_a_missing_entry_is_named(contract: Contract) -> None:

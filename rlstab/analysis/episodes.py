@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstab.errors import UserError
+from rlstab.errors import NonFiniteState, UserError
 from rlstab.runs.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ legged robot amplifies the last bit until the returns differ; asking in blocks o
 ``i % BLOCK``, makes an action independent of how many other worlds there are."""
 
 SUCCESS_KEYS = ("is_success", "success")
+
+
+class UncountedFailure(NonFiniteState):
+    """NaN or infinity, but only in worlds whose episode had ended before: in none that counts."""
 
 
 @dataclass
@@ -97,7 +101,9 @@ def play(
     step_limit: int,
     on_step: Callable[[NDArray[np.bool_]], None] | None = None,
 ) -> Episodes:
-    """Play one episode in every world of ``env``; a world that has ended idles until the last one has.
+    """Play one episode in every world of ``env``.
+
+    A world that has ended goes on with further episodes, which do not count, until the last one has ended.
 
     Parameters
     ----------
@@ -120,6 +126,11 @@ def play(
     ------
     UserError
         The policy's spaces do not fit, its action or a reward is not finite, or an episode does not end.
+    UncountedFailure
+        The environment produced NaN or infinity in further episodes only. It has stopped all worlds; played alone, the
+        ones still running would have been spared (a world that is alone has no further episodes).
+    NonFiniteState
+        It did so in an episode that counts.
     """
     check_spaces(policy, env)
     count = env.num_envs
@@ -133,7 +144,12 @@ def play(
         for step in range(1, step_limit + 1):
             actions = actor.act(observations, episode_start)
             _require_finite(actions, running, first, step, "the policy chose an action that is")
-            observations, rewards, terminations, truncations, infos = env.step(actions)
+            try:
+                observations, rewards, terminations, truncations, infos = env.step(actions)
+            except NonFiniteState as error:
+                if running[error.worlds].any():
+                    raise
+                raise UncountedFailure(str(error), error.step, error.worlds, error.arrays) from error
             rewards = np.asarray(rewards, np.float64)
             _require_finite(rewards, running, first, step, "the environment gave a reward that is")
             done.returns[running] += rewards[running]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from rlstab.analysis import stats
 from rlstab.analysis.bootstrap import format_interval
-from rlstab.analysis.episodes import Episodes, play
+from rlstab.analysis.episodes import Episodes, UncountedFailure, play
 from rlstab.analysis.result import Result, Scalar
-from rlstab.errors import UserError
+from rlstab.errors import NonFiniteState, UserError
+from rlstab.runs.failure import FAILURE_FOLDER, add_clause, failure_name, save_failure
 from rlstab.runs.provenance import package_versions
 
 if TYPE_CHECKING:
@@ -118,6 +120,7 @@ def evaluate(
     max_episode_steps: int | None = None,
     env_kwargs: dict[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    failure_folder: str | Path | None = FAILURE_FOLDER,
 ) -> Evaluation:
     """Play episodes and record their returns.
 
@@ -145,6 +148,8 @@ def evaluate(
         Passed to the environment.
     on_progress
         Called with episodes done and in all, after every batch of worlds.
+    failure_folder
+        Where the state is saved if the environment produces NaN; ``None``: nowhere, the error carries it.
 
     Returns
     -------
@@ -156,18 +161,22 @@ def evaluate(
     UserError
         No episodes asked for, the policy does not fit the environment, an action or a reward is not finite, or an
         episode does not end.
+    NonFiniteState
+        The environment produced NaN or infinity; the message names the episode and where the state is saved.
     """
     if episodes < 1 or (num_envs is not None and num_envs < 1):
         raise UserError(f"evaluation needs at least one episode and one world; got {episodes} and {num_envs}")
+    from rlstab.envs.gym_make import name_of
     from rlstab.envs.registry import make_vec
 
     began = time.perf_counter()
     worlds = min(episodes, num_envs or _default_worlds(env_id))
     played: list[Episodes] = []
-    for first in range(0, episodes, worlds):
+
+    def play_some(first: int, count: int) -> None:
         env = make_vec(
             env_id,
-            min(worlds, episodes - first),
+            count,
             seed,
             disturbances=disturbances,
             max_episode_steps=max_episode_steps,
@@ -177,10 +186,29 @@ def evaluate(
         try:
             limit = max(STEP_LIMIT, max_episode_steps or 0)
             played.append(play(policy, env, first=first, seed=seed, deterministic=deterministic, step_limit=limit))
+        except UncountedFailure:
+            raise
+        except NonFiniteState as error:
+            episode = first + error.worlds[0]
+            clause = f"this was episode {episode}"
+            if failure_folder is not None:
+                path = Path(failure_folder) / failure_name("evaluate", name_of(env_id), f"seed{seed}-episode{episode}")
+                clause += f", {save_failure(path, error)}"
+            add_clause(error, clause)
+            raise
         finally:
             env.close()
+
+    for first in range(0, episodes, worlds):
+        count = min(worlds, episodes - first)
+        try:
+            play_some(first, count)
+        except UncountedFailure:
+            # Episodes do not depend on who plays beside them, so these are the same ones.
+            for episode in range(first, first + count):
+                play_some(episode, 1)
         if on_progress:
-            on_progress(first + env.num_envs, episodes)
+            on_progress(first + count, episodes)
     success = np.concatenate([part.success for part in played])
     return Evaluation(
         env_id=name_of(env_id),
@@ -237,11 +265,6 @@ def aggregate_runs(
             name: [(x - scale[name][0]) / (scale[name][1] - scale[name][0]) for x in xs] for name, xs in scores.items()
         }
     return stats.aggregate(scores, over="runs", level=level, resamples=resamples, seed=seed)
-
-
-def name_of(env_id: str | Callable[[], Any]) -> str:
-    """The id, or the name of the function that makes the environment."""
-    return env_id if isinstance(env_id, str) else getattr(env_id, "__name__", type(env_id).__name__)
 
 
 def _default_worlds(env_id: str | Callable[[], Any]) -> int:

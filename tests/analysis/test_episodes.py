@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rlstab.analysis.episodes import BLOCK, BlockPolicy, check_spaces, play
-from rlstab.errors import UserError
+from rlstab.analysis.episodes import BLOCK, BlockPolicy, UncountedFailure, check_spaces, play
+from rlstab.errors import NonFiniteState, UserError
 
 
 class Countdown(gymnasium.Env):
@@ -122,6 +122,31 @@ def test_an_action_that_is_not_finite_is_named() -> None:
 def test_a_reward_that_is_not_finite_is_named_and_counts_only_while_the_episode_runs() -> None:
     with pytest.raises(UserError, match=r"reward .* episode 1 at step 1"):
         run(Constant(), vec(Countdown(3), Countdown(3, reward=np.inf)))
+
+
+class Guarded:
+    """Worlds that raise as ours do, naming ``worlds``, at the third step."""
+
+    def __init__(self, env: SyncVectorEnv, worlds: list[int]) -> None:
+        self.env, self.worlds, self.steps = env, worlds, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+    def step(self, actions: Any) -> Any:
+        self.steps += 1
+        if self.steps == 3:
+            raise NonFiniteState("NaN", step=3, worlds=self.worlds, arrays={"reward": np.array([np.nan])})
+        return self.env.step(actions)
+
+
+def test_nan_in_a_world_that_has_ended_is_told_from_one_that_counts() -> None:
+    for worlds, kind in (([0], UncountedFailure), ([1], NonFiniteState), ([0, 1], NonFiniteState)):
+        with pytest.raises(NonFiniteState) as caught:
+            run(Constant(), Guarded(vec(Countdown(2), Countdown(9)), worlds))
+        assert type(caught.value) is kind
+        assert (caught.value.step, caught.value.worlds) == (3, worlds)
+        assert "reward" in caught.value.arrays
 
 
 def test_discrete_and_dictionary_spaces_are_compared() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -9,7 +10,7 @@ import pytest
 from rlstab.analysis import evaluation as evaluation_module
 from rlstab.analysis.evaluation import Evaluation, aggregate_runs, evaluate
 from rlstab.envs.registry import make_vec
-from rlstab.errors import UserError
+from rlstab.errors import NonFiniteState, UserError
 
 
 class Linear:
@@ -195,6 +196,63 @@ def test_a_policy_for_something_else_is_refused() -> None:
 def test_an_unknown_environment_is_refused() -> None:
     with pytest.raises(UserError, match="Hoper"):
         evaluate(Linear(), "Hoper-v5", episodes=1)
+
+
+class Fragile(gymnasium.Env):
+    """Lasts as long as its seed says; episodes after the first, and those longer than ``broken``, come to NaN."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    broken: float = np.inf
+
+    def __init__(self) -> None:
+        self.episode = -1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode += 1
+        self.time, self.length = 0, int(self.np_random.integers(3, 30))
+        return np.zeros(1), {}
+
+    def step(self, action):
+        self.time += 1
+        bad = self.time == 2 and (self.episode > 0 or self.length > self.broken)
+        return np.zeros(1), np.nan if bad else 1.0, self.time == self.length, False, {}
+
+
+class Idle:
+    observation_space, action_space = Fragile.observation_space, Fragile.action_space
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.zeros((len(observation), 1), np.float32), state
+
+
+def test_nan_after_an_episode_ended_does_not_concern_it() -> None:
+    together = evaluate(Idle(), Fragile, episodes=12, seed=1, num_envs=8)
+    alone = evaluate(Idle(), Fragile, episodes=12, seed=1, num_envs=1)
+    np.testing.assert_array_equal(together.returns, alone.returns)
+    np.testing.assert_array_equal(together.lengths, together.returns)
+    assert len(np.unique(together.lengths)) > 3
+    assert not Path("failure").exists()
+
+
+@pytest.mark.parametrize("num_envs", [1, 8])
+def test_nan_in_an_episode_that_counts_is_located_and_kept(num_envs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = evaluate(Idle(), Fragile, episodes=12, seed=1).lengths
+    monkeypatch.setattr(Fragile, "broken", float(np.unique(lengths)[-2]))
+    worst = int(lengths.argmax())
+    with pytest.raises(NonFiniteState) as caught:
+        evaluate(Idle(), Fragile, episodes=12, seed=1, num_envs=num_envs)
+    assert f"this was episode {worst}, the state is saved in failure" in str(caught.value)
+    with np.load(f"failure/evaluate-Fragile-seed1-episode{worst}.npz") as saved:
+        assert np.isnan(saved["reward"]).any()
+
+
+def test_a_state_is_not_saved_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fragile, "broken", 0.0)
+    with pytest.raises(NonFiniteState, match=r"this was episode 0$"):
+        evaluate(Idle(), Fragile, episodes=1, failure_folder=None)
+    assert not Path("failure").exists()
 
 
 def test_progress_is_told() -> None:

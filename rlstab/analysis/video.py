@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlstab.analysis.episodes import play
-from rlstab.analysis.evaluation import DEFAULT_SEED, STEP_LIMIT, name_of
+from rlstab.analysis.evaluation import DEFAULT_SEED, STEP_LIMIT
 from rlstab.analysis.result import Result, Scalar
 from rlstab.errors import UserError
 
@@ -127,6 +127,8 @@ def record(
     UserError
         As for `evaluate`, or a size that is no multiple of 16.
     """
+    from rlstab.envs.gym_make import name_of
+
     if width % _BLOCK_PIXELS or height % _BLOCK_PIXELS or min(width, height) < _BLOCK_PIXELS:
         raise UserError(f"the size of a video must be a multiple of {_BLOCK_PIXELS} pixels; got {width} x {height}")
     env, draw = _environment(
@@ -188,6 +190,7 @@ class _Film:
         self._stride = 1
         self._step = 0
         self._frames = 0
+        self._encoded = 0
         self._encoder: Any = None
 
     def __enter__(self) -> _Film:
@@ -198,8 +201,9 @@ class _Film:
             if self._encoder is not None:
                 self._encoder.close()
                 if error_type is None and not self.notice:
+                    self._check_partial()
                     self._partial.replace(self._path)
-        except OSError as error:
+        except Exception as error:  # Whatever the encoder raises: the numbers of the episode must not be lost with it.
             self.notice = _first_line("the video could not be written", error)
         finally:
             with contextlib.suppress(OSError):
@@ -228,7 +232,7 @@ class _Film:
         self._keep(step / self._steps_per_second, picture)
         try:
             self._encode(picture)
-        except (OSError, ImportError, RuntimeError) as error:
+        except Exception as error:
             self.notice = _first_line("the video could not be written", error)
 
     def stills(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -246,6 +250,17 @@ class _Film:
                 self._kept = self._kept[::2]
                 self._stride *= 2
         self._frames += 1
+
+    def _check_partial(self) -> None:
+        """Read the file back: imageio-ffmpeg does not look at the exit status of ffmpeg."""
+        import imageio_ffmpeg
+
+        try:
+            readable = int(imageio_ffmpeg.count_frames_and_secs(str(self._partial))[0] or 0)
+        except RuntimeError as error:  # Its text is all that ffmpeg wrote.
+            raise RuntimeError("ffmpeg made a file that it cannot read; is the disk full?") from error
+        if readable != self._encoded:
+            raise RuntimeError(f"of {self._encoded} frames ffmpeg wrote {readable}; is the disk full?")
 
     def _encode(self, picture: NDArray[np.uint8]) -> None:
         if self._encoder is None:
@@ -266,6 +281,7 @@ class _Film:
             )
             self._encoder.send(None)
         self._encoder.send(_padded(picture))
+        self._encoded += 1
 
 
 def _padded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

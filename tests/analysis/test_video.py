@@ -147,6 +147,58 @@ def test_a_folder_that_cannot_be_written_is_a_notice(tmp_path: Path) -> None:
     assert film.episode_return == 20
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_film_that_ffmpeg_did_not_finish_is_a_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import imageio_ffmpeg
+
+    write_frames = imageio_ffmpeg.write_frames
+
+    def cut_short(path: str, *args: Any, **kwargs: Any) -> Any:
+        """As ffmpeg on a full disk: it takes the frames and ends with a status that nobody reads."""
+        encoder = write_frames(path, *args, **kwargs)
+        encoder.send(None)
+        try:
+            while True:
+                encoder.send((yield))
+        finally:
+            encoder.close()
+            Path(path).write_bytes(Path(path).read_bytes()[:200])
+
+    monkeypatch.setattr(imageio_ffmpeg, "write_frames", cut_short)
+    film = record(Still(1), Painter, tmp_path / "a")
+    assert "could not be written: ffmpeg made a file that it cannot read" in film.notice
+    assert (film.path, film.episode_return) == ("", 20)
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_that_are_missing_are_a_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import imageio_ffmpeg
+
+    monkeypatch.setattr(imageio_ffmpeg, "count_frames_and_secs", lambda path: (3, 0.1))
+    assert "of 20 frames ffmpeg wrote 3" in record(Still(1), Painter, tmp_path / "a").notice
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ["send", "close"])
+def test_whatever_the_encoder_raises_the_numbers_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    import imageio_ffmpeg
+
+    class Encoder:
+        def send(self, frame: Any) -> None:
+            if where == "send" and frame is not None:
+                raise ValueError("odd frame")
+
+        def close(self) -> None:
+            raise ValueError("odd end")
+
+    monkeypatch.setattr(imageio_ffmpeg, "write_frames", lambda *args, **kwargs: Encoder())
+    film = record(Still(1), Painter, tmp_path / "a")
+    assert "could not be written: odd" in film.notice
+    assert film.episode_return == 20
+
+
 def test_a_native_environment_films_the_very_episode_that_was_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

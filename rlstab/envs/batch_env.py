@@ -18,7 +18,7 @@ from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
 from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import Task
 from rlstab.errors import NonFiniteState, UserError
-from rlstab.runs.seeding import KeyedGenerator, generator
+from rlstab.runs.seeding import EpisodeGenerator, generator
 
 
 class BatchEnv(VectorEnv):
@@ -83,7 +83,7 @@ class BatchEnv(VectorEnv):
         self.spec = None
 
         self._seed = seed
-        self._start_generator = KeyedGenerator()
+        self._start_generator = EpisodeGenerator()
         self._world_offset = world_offset
         self._autoreset = autoreset
         if not autoreset:
@@ -296,8 +296,7 @@ class BatchEnv(VectorEnv):
         return worlds if self._seen is not None else self._all_worlds
 
     def _start_numbers(self, world: int) -> np.random.Generator:
-        key = (self._world_offset + world, int(self._episode[world]), "start")
-        return self._start_generator.at(self._seed, *key)
+        return self._start_generator.at(self._seed, "start", self._world_offset + world, int(self._episode[world]))
 
     def _disturb_first(self, observation: FloatArray, worlds: IntArray) -> FloatArray:
         for disturbance in self.disturbances:

@@ -11,8 +11,10 @@ from rlstab.envs.physics.interface import FloatArray
 
 def uniform_start(model: Any, rng: np.random.Generator, scale: float) -> tuple[FloatArray, FloatArray]:
     """Uniform noise in ``[-scale, scale)`` on every position and velocity: ``qpos (nq,)``, ``qvel (nv,)``."""
-    qpos = model.qpos0 + rng.uniform(-scale, scale, model.nq)
-    return qpos, rng.uniform(-scale, scale, model.nv)
+    start = model.qpos0
+    # One draw gives the numbers of two in a row.
+    noise = rng.uniform(-scale, scale, len(start) + model.nv)
+    return start + noise[: len(start)], noise[len(start) :]
 
 
 def normal_velocity_start(model: Any, rng: np.random.Generator, scale: float) -> tuple[FloatArray, FloatArray]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
-import os
+import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlstab.analysis.result import Result, Scalar
-from rlstab.errors import UserError
-from rlstab.runs.provenance import git_state, machine, package_versions
+from rlstab.bench.conditions import Conditions, markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,37 +23,20 @@ class Measurement:
     implementation: str
     samples: tuple[float, ...] = ()
     note: str = ""
+    missed: tuple[int, ...] = ()
+    """Repetitions (from 0) that were given up before they ended: they took longer than any sample. Durations only."""
+
+    @property
+    def durations(self) -> list[float]:
+        """A sample a repetition, infinite where it was given up."""
+        samples = iter(self.samples)
+        count = len(self.samples) + len(self.missed)
+        return [math.inf if repetition in self.missed else next(samples) for repetition in range(count)]
 
     @property
     def median(self) -> float:
-        """Middle sample, in the result's unit."""
-        return statistics.median(self.samples)
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """Where and when a benchmark ran."""
-
-    machine: dict[str, Any]
-    threads: int
-    load: float
-    """One-minute load average before it began: above the number of cores, others were using the machine."""
-    versions: dict[str, dict[str, str]]
-    """Implementation to packages to versions."""
-    git: dict[str, Any]
-    date: str
-
-    @classmethod
-    def now(cls, threads: int, versions: dict[str, dict[str, str]] | None = None) -> Conditions:
-        """Describe this moment; ``versions`` defaults to those of this interpreter."""
-        return cls(
-            machine=machine(),
-            threads=threads,
-            load=round(os.getloadavg()[0], 2),
-            versions=versions or {"rlstab": package_versions()},
-            git=git_state(),
-            date=datetime.date.today().isoformat(),
-        )
+        """Middle sample, in the result's unit; infinite where most repetitions were given up."""
+        return statistics.median(self.durations)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -101,13 +81,18 @@ class BenchmarkResult(Result):
         """How many times better the reference is: the median over repetitions of the ratio within a repetition.
 
         Repetitions of one case follow each other closely, so that a slow moment of the machine hits both sides.
-        ``None`` where either side was not measured.
+        A repetition that both gave up says nothing. ``None`` where either side was not measured.
         """
         ours, other = self.find(case, self.reference), self.find(case, implementation)
         if ours is None or other is None:
             return None
-        pairs = zip(ours.samples, other.samples, strict=True)
-        return statistics.median(mine / peer if self.higher_is_better else peer / mine for mine, peer in pairs)
+        pairs = zip(ours.durations, other.durations, strict=True)
+        ratios = [
+            mine / peer if self.higher_is_better else peer / mine
+            for mine, peer in pairs
+            if math.isfinite(mine) or math.isfinite(peer)
+        ]
+        return statistics.median(ratios) if ratios else None
 
     def peers(self) -> list[str]:
         """Implementations that do the same work as the reference."""
@@ -116,6 +101,10 @@ class BenchmarkResult(Result):
     def _others(self) -> list[str]:
         """Everything but the reference and its own parts, such as ``"rlstab (physics)"``."""
         return [name for name in self.implementations() if name.split(" (")[0] != self.reference]
+
+    def _nobody_ahead(self, case: tuple[str, ...]) -> bool:
+        ratios = (self.advantage(case, name) for name in self._others())
+        return all(ratio is None or ratio >= 1 for ratio in ratios)
 
     def summary(self) -> dict[str, Scalar]:
         """Count the cases in which the reference is ahead of every peer, and name the closest one.
@@ -134,9 +123,7 @@ class BenchmarkResult(Result):
             ratio, case, peer = min(compared)
             facts["fastest in"] = len({case for _, case, _ in compared} - behind)
             if self.not_peers:
-                facts["also ahead of those that do less in"] = sum(
-                    all((self.advantage(case, name) or 1.0) >= 1 for name in self._others()) for case in self.cases()
-                )
+                facts["also ahead of those that do less in"] = sum(map(self._nobody_ahead, self.cases()))
             facts["smallest ratio"] = ratio
             facts["smallest ratio at"] = f"{' '.join(case)} against {peer}"
         return facts
@@ -188,10 +175,10 @@ class BenchmarkResult(Result):
         return result
 
     def missing(self) -> list[str]:
-        """Say which implementations were not measured where, and why; one line a reason."""
+        """Say what was not measured where, and why, be it one repetition; one line a reason."""
         reasons: dict[tuple[str, str], list[str]] = {}
         for measurement in self.measurements:
-            if not measurement.samples:
+            if measurement.note or not measurement.samples:
                 key = (measurement.implementation, measurement.note)
                 reasons.setdefault(key, []).append(" ".join(measurement.case))
         everywhere = len(self.cases())
@@ -202,7 +189,6 @@ class BenchmarkResult(Result):
 
     def to_markdown(self) -> str:
         """Write the page for the documentation."""
-        where = self.conditions
         lines = [f"# {self.title}", "", self.about.strip(), "", f"Made by `{self.command}`.", ""]
         facts = self.summary()
         if "fastest in" in facts:
@@ -215,110 +201,22 @@ class BenchmarkResult(Result):
             lines += [f"## {title[0].upper()}{title[1:]}", "", *markdown_table(columns, rows), ""]
         if self.missing():
             lines += ["## Not measured", "", *(f"* {reason}" for reason in self.missing()), ""]
-        lines += ["## Conditions", ""]
-        facts_of_run = {
-            "date": where.date,
-            "processor": f"{where.machine.get('processor')}, {where.machine.get('cores')} cores usable",
-            "system": where.machine.get("system"),
-            "threads": where.threads,
-            "load average before": where.load,
-            "commit": f"{where.git.get('commit', 'unknown')[:12]}{' with changes' if where.git.get('dirty') else ''}",
-            **self.settings,
-        }
-        lines += markdown_table(["what", "value"], [[str(key), str(value)] for key, value in facts_of_run.items()])
-        lines += ["", *markdown_table(["implementation", "versions"], _version_rows(where.versions)), ""]
+        lines += self.conditions.section(self.settings)
         return "\n".join(lines)
-
-
-def usable_cores() -> int:
-    """Processors that this process may run on."""
-    return len(os.sched_getaffinity(0))
-
-
-class Documented(Protocol):
-    """What a results page is made from."""
-
-    @property
-    def name(self) -> str:
-        """Stem of the files."""
-        ...
-
-    @property
-    def title(self) -> str:
-        """Heading, and entry of the index."""
-        ...
-
-    def save(self, path: str | Path) -> Path:
-        """Write the numbers."""
-        ...
-
-    def figure(self, path: Path) -> object:
-        """Write the picture, if the page has one."""
-        ...
-
-    def to_markdown(self) -> str:
-        """Write the page."""
-        ...
-
-
-def write_docs(result: Documented, folder: Path | None = None) -> Path:
-    """Write ``NAME.json`` and ``NAME.md`` and list the page in ``index.md``.
-
-    Parameters
-    ----------
-    result
-        What was measured.
-    folder
-        Default: ``docs/results`` of the checkout this package runs from.
-
-    Raises
-    ------
-    UserError
-        The package does not run from a checkout.
-    """
-    if folder is None:
-        folder = Path(__file__).resolve().parents[2] / "docs" / "results"
-        if not folder.is_dir():
-            raise UserError(f"there is no {folder}: results pages are written from a checkout installed with pip -e")
-    result.save(folder / f"{result.name}.json")
-    result.figure(folder / f"{result.name}.png")
-    page = folder / f"{result.name}.md"
-    page.write_text(result.to_markdown(), encoding="utf-8")
-    index, entry = folder / "index.md", f"* [{result.title}]({page.name})"
-    text = index.read_text(encoding="utf-8") if index.exists() else "# Measurements\n\n"
-    if entry not in text.splitlines():
-        index.write_text(
-            f"{text.rstrip()}\n{'' if text.rstrip().splitlines()[-1].startswith('*') else chr(10)}{entry}\n"
-        )
-    return page
 
 
 def _cell(measurement: Measurement | None) -> str:
     if measurement is None:
         return "-"
-    low, high = _number(min(measurement.samples)), _number(max(measurement.samples))
-    return f"{_number(measurement.median)} ({low} to {high})"
+    durations = measurement.durations
+    return f"{_number(measurement.median)} ({_number(min(durations))} to {_number(max(durations))})"
 
 
 def _number(value: float) -> str:
+    if math.isinf(value):
+        return "given up"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay rows of text out as lines of a Markdown table."""
-    return [
-        f"| {' | '.join(columns)} |",
-        f"|{'---|' * len(columns)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
-
-
-def _version_rows(versions: dict[str, dict[str, str]]) -> list[list[str]]:
-    rows: dict[str, list[str]] = {}
-    for name, packages in versions.items():
-        rows.setdefault(", ".join(f"{package} {version}" for package, version in packages.items()), []).append(name)
-    return [[", ".join(names), text] for text, names in rows.items()]

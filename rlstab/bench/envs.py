@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +11,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from rlstab.bench import env_worker
-from rlstab.bench.common import BenchmarkResult, Conditions, Measurement, usable_cores
+from rlstab.bench.common import BenchmarkResult, Measurement
+from rlstab.bench.conditions import Conditions, command_line
 from rlstab.errors import UserError, suggest
+from rlstab.runs.provenance import usable_cores
 
 OURS = "rlstab"
 _OFTEN_ELSEWHERE = ("EnvPool", "mjbatch (physics)")
@@ -88,7 +89,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Ben
         name="envs",
         title="Environment steps a second",
         about=ABOUT,
-        command=_command(options),
+        command=command_line("envs", options),
         unit="environment steps/s",
         higher_is_better=True,
         reference=OURS,
@@ -226,19 +227,6 @@ def _measure_case(
 def _progress_line(task: str, worlds: int, measured: list[Measurement]) -> str:
     numbers = (f"{part.implementation} {part.median:,.0f}" for part in measured if part.samples)
     return f"{task}, {worlds} worlds: {', '.join(numbers)}"
-
-
-def _command(options: Options) -> str:
-    words = ["rlstab", "bench", "envs", "--docs"]
-    defaults = Options()
-    for name, value in vars(options).items():
-        if name == "peer_python":
-            # The page is for every machine: it does not name a folder of this one.
-            words += ["--peer-python", "PYTHON"] if value else []
-        elif value != getattr(defaults, name):
-            values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name.replace('_', '-')}", *(shlex.quote(str(entry)) for entry in values)]
-    return " ".join(words)
 
 
 def _check(options: Options) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlstab.analysis.result import Result, Scalar
-from rlstab.bench.common import Conditions, markdown_table, usable_cores
+from rlstab.bench.conditions import Conditions, command_line, markdown_table
 from rlstab.errors import UserError
+from rlstab.runs.provenance import usable_cores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +23,8 @@ if TYPE_CHECKING:
 ABOUT = """
 `rlstab quickstart`, once a seed, one after the other: it trains PPO on Hopper-v5, evaluates 20 episodes, exports to
 ONNX, deploys the exported file on the same starts without torch in the loop, films an episode and writes the report.
-*Difference* is between the mean returns of the deployed file and of the evaluated policy: both have the same network,
-but sums are rounded differently, and a hopper's contacts amplify that within a few hundred steps. Installation is not
-counted.
+*Difference* is between the mean returns of the deployed file and of the evaluated policy: a hopper's contacts amplify
+any difference of their actions, be it of the last digit, within a few hundred steps. Installation is not counted.
 """
 _COLUMNS = {
     "seed": ("seed", "{:d}"),
@@ -43,7 +44,7 @@ class Options:
     seeds: int = 5
     """Seeds 0, 1, ..."""
     work: Path = Path("runs/quickstart")
-    """Folder for the runs and reports; finished trainings found there are not repeated, only evaluated again."""
+    """Folder for the runs and reports. It must be empty or new: whole trainings are timed, not what is left of them."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,13 +60,14 @@ class QuickstartResult(Result):
     rows: list[dict[str, float]]
     """Numbers of each seed, named as in the columns above."""
     conditions: Conditions
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Scalar]:
         """What the worst and the middle seed gave."""
-        returns = sorted(row["mean_return"] for row in self.rows)
+        returns = [row["mean_return"] for row in self.rows]
         return {
             "seeds": len(self.rows),
-            "median return": returns[len(returns) // 2],
+            "median return": statistics.median(returns),
             "seeds above 1500": sum(value > 1500 for value in returns),
             "largest difference, %": max(row["difference_percent"] for row in self.rows),
             "longest, s": max(row["seconds"] for row in self.rows),
@@ -105,13 +107,6 @@ class QuickstartResult(Result):
     def to_markdown(self) -> str:
         """Write the page for the documentation."""
         _, heads, rows = self.tables()[0]
-        where = self.conditions
-        conditions = [
-            ["date", where.date],
-            ["processor", f"{where.machine.get('processor')}, {where.machine.get('cores')} cores usable"],
-            ["load average before", str(where.load)],
-            ["commit", where.git.get("commit", "unknown")[:12]],
-        ]
         facts = [
             [name, f"{value:.4g}" if isinstance(value, float) else str(value)] for name, value in self.summary().items()
         ]
@@ -120,7 +115,7 @@ class QuickstartResult(Result):
                 *(f"# {self.title}", "", ABOUT.strip(), "", f"Made by `{self.command}`.", ""),
                 *markdown_table(heads, rows),
                 *("", "## Summary", "", *markdown_table(["what", "value"], facts)),
-                *("", "## Conditions", "", *markdown_table(["what", "value"], conditions), ""),
+                *("", *self.conditions.section(self.settings)),
             ]
         )
 
@@ -131,33 +126,28 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Qui
     Raises
     ------
     UserError
-        The number of seeds is not positive, or a run fails.
+        The number of seeds is not positive, the work folder holds something, or a run fails.
     """
     if options.seeds < 1:
         raise UserError(f"seeds must be at least 1, got {options.seeds}")
+    if options.work.exists() and (not options.work.is_dir() or any(options.work.iterdir())):
+        raise UserError(
+            f"{options.work} is not an empty folder, and a training found there would not be timed: "
+            "delete it, or give another --work"
+        )
     conditions = Conditions.now(usable_cores())
-    rows: list[dict[str, float]] = []
+    documents: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         document = _quickstart(seed, options.work)
-        difference = 100.0 * abs(document["relative_difference"])
-        rows.append(
-            {
-                "seed": seed,
-                "mean_return": document["mean_return"],
-                "deployed_mean_return": document["deployed_mean_return"],
-                "difference_percent": difference,
-                "train_seconds": document["train_seconds"],
-                "seconds": document["seconds"],
-                "peak_memory_mib": document["peak_memory_bytes"] / 2**20,
-            }
-        )
+        documents.append(document)
         on_progress(f"seed {seed}: return {document['mean_return']:.0f} in {document['seconds']:.0f} s")
     return QuickstartResult(
         name="quickstart",
         title="The first command, over seeds",
-        command="rlstab bench quickstart --docs",
-        rows=rows,
+        command=command_line("quickstart", options),
+        rows=[_row(seed, document) for seed, document in enumerate(documents)],
         conditions=conditions,
+        settings={"seeds": options.seeds, "environment steps": documents[0]["steps"]},
     )
 
 
@@ -168,3 +158,15 @@ def _quickstart(seed: int, work: Path) -> dict[str, Any]:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]
         raise UserError(f"quickstart with seed {seed} failed: {reason}")
     return json.loads(done.stdout)
+
+
+def _row(seed: int, document: dict[str, Any]) -> dict[str, float]:
+    return {
+        "seed": seed,
+        "mean_return": document["mean_return"],
+        "deployed_mean_return": document["deployed_mean_return"],
+        "difference_percent": 100.0 * abs(document["relative_difference"]),
+        "train_seconds": document["train_seconds"],
+        "seconds": document["seconds"],
+        "peak_memory_mib": document["peak_memory_bytes"] / 2**20,
+    }

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rlstab.bench.common import BenchmarkResult, Conditions, Measurement
+from rlstab.bench.common import BenchmarkResult, Measurement
+from rlstab.bench.conditions import Conditions, command_line
 from rlstab.errors import UserError
 
 ABOUT = """
@@ -62,7 +63,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Ben
         name="startup",
         title="Starting up",
         about=ABOUT,
-        command="rlstab bench startup --docs",
+        command=command_line("startup", options),
         unit="s",
         higher_is_better=False,
         reference=_PYTHON,

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlstab.bench.common import BenchmarkResult, Conditions, Measurement, write_docs
+from rlstab.bench.common import BenchmarkResult, Measurement
+from rlstab.bench.conditions import Conditions
 
 
 def result(
@@ -97,11 +100,40 @@ def test_a_result_survives_saving(tmp_path: Path) -> None:
     assert BenchmarkResult.load(tmp_path / "race").to_dict() == race.to_dict()
 
 
-def test_pages_are_listed_once(tmp_path: Path) -> None:
-    (tmp_path / "index.md").write_text("# Measurements\n\nText.\n")
-    race = result(Measurement(("oval", "8"), "ours", (1.0,)))
-    page = write_docs(race, tmp_path)
-    write_docs(race, tmp_path)
-    assert page.read_text() == race.to_markdown()
-    assert (tmp_path / "index.md").read_text() == "# Measurements\n\nText.\n\n* [A race](race.md)\n"
-    assert BenchmarkResult.load(tmp_path / "race.json").name == "race"
+def test_a_repetition_that_was_given_up_took_longer_than_any_other() -> None:
+    case = ("oval", "8")
+    race = result(
+        Measurement(case, "ours", (10.0, 12.0, 11.0)),
+        Measurement(case, "peer", (20.0, 33.0), "seed 1 did not arrive", missed=(1,)),
+        Measurement(case, "lost", (40.0,), "seeds 0 and 2 did not arrive", missed=(0, 2)),
+        Measurement(case, "never", (), "nobody arrived", missed=(0, 1, 2)),
+        higher_is_better=False,
+    )
+    # Ratios within a repetition are 2, infinity and 3.
+    assert race.advantage(case, "peer") == pytest.approx(3.0)
+    assert race.advantage(case, "lost") == math.inf
+    assert race.advantage(case, "never") is None
+    page = race.to_markdown()
+    assert "| oval | 11 (10 to 12) | 33 (20 to given up) | given up (40 to given up) | - |" in page
+    assert "* peer: seed 1 did not arrive (everywhere)" in page
+    assert race.summary()["smallest ratio"] == pytest.approx(3.0)
+
+
+def test_repetitions_that_both_gave_up_say_nothing() -> None:
+    case = ("oval", "8")
+    ours, peer = Measurement(case, "ours", (10.0,), missed=(1,)), Measurement(case, "peer", (20.0,), missed=(1,))
+    assert result(ours, peer, higher_is_better=False).advantage(case, "peer") == pytest.approx(2.0)
+    only_ours = Measurement(case, "ours", (10.0, 10.0, 10.0))
+    assert result(only_ours, only_ours, higher_is_better=False).advantage(case, "ours") == pytest.approx(1.0)
+
+
+def test_results_saved_before_there_were_given_up_repetitions_load(tmp_path: Path) -> None:
+    path = result(Measurement(("oval", "8"), "ours", (1.0,))).save(tmp_path / "race")
+    document = json.loads(path.read_text())
+    for measurement in document["fields"]["measurements"]:
+        del measurement["missed"]
+    del document["fields"]["conditions"]["commits"]
+    path.write_text(json.dumps(document))
+    loaded = BenchmarkResult.load(path)
+    assert loaded.measurements[0].missed == ()
+    assert loaded.conditions.commits == ()

@@ -10,58 +10,23 @@ import argparse
 import json
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
 
-from rlstab.bench.sb3_ppo import PARITY_HYPERPARAMETERS
-
-OnEpisode = Callable[[int, float], bool]
+from rlstab.bench import rlstab_ppo, sb3_ppo
+from rlstab.bench.sb3_ppo import OnEpisode
 
 
 def train_rlstab(env_id: str, seed: int, steps: int, threads: int, on_episode: OnEpisode) -> int:
     """Train ours; returns the steps taken."""
-    from rlstab.envs.registry import make_vec
-    from rlstab.learning.on_policy import OnPolicyLearner
-    from rlstab.learning.on_policy_config import OnPolicyConfig
-
-    hyper = dict(PARITY_HYPERPARAMETERS)
-    env = make_vec(env_id, hyper.pop("num_envs"), seed, num_threads=threads)
-    learner = OnPolicyLearner(env, OnPolicyConfig(**hyper), total_steps=steps, seed=seed)
-    done = False
-
-    def note(step: int, episode_return: float, _: int) -> None:
-        nonlocal done
-        done = on_episode(step, episode_return) or done
-
-    learner.on_episode = note
-    while learner.num_timesteps < steps and not done:
-        learner.iterate()
+    learner = rlstab_ppo.make_learner(rlstab_ppo.parity_config(env_id, seed, steps, threads))
+    rlstab_ppo.learn(learner, steps, on_episode)
     return learner.num_timesteps
 
 
 def train_sb3(env_id: str, seed: int, steps: int, threads: int, on_episode: OnEpisode) -> int:
-    """Train Stable-Baselines3's on its serial vector environment, which is its fastest at these sizes."""
+    """Train Stable-Baselines3's, which steps its worlds one after the other."""
     del threads
-    import gymnasium
-    from stable_baselines3 import PPO
-    from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.monitor import Monitor
-    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
-
-    hyper: dict[str, Any] = dict(PARITY_HYPERPARAMETERS)
-    num_envs = hyper.pop("num_envs")
-
-    class Watch(BaseCallback):
-        def _on_step(self) -> bool:
-            reached = False
-            for info in self.locals["infos"]:
-                if "episode" in info:
-                    reached = on_episode(self.num_timesteps, info["episode"]["r"]) or reached
-            return not reached
-
-    envs = VecNormalize(DummyVecEnv([lambda: Monitor(gymnasium.make(env_id))] * num_envs), gamma=hyper["gamma"])
-    model = PPO("MlpPolicy", envs, seed=seed, device="cpu", **hyper)
-    model.learn(steps, callback=Watch())
+    model = sb3_ppo.make_model(env_id, seed)
+    sb3_ppo.learn(model, steps, on_episode)
     return model.num_timesteps
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlstab.errors import UserError, suggest
@@ -20,6 +21,8 @@ class Benchmark:
     name: str
     module: str
     summary: str
+    page: str = ""
+    """Stem of the results page; default: the name."""
 
     def options(self) -> type[Any]:
         """Look up the dataclass whose fields are the benchmark's flags."""
@@ -29,6 +32,23 @@ class Benchmark:
         """Run it. ``on_progress`` is called with a line of text now and then."""
         return importlib.import_module(self.module).measure(options, on_progress)
 
+    def load(self, path: Path) -> Any:
+        """Read the saved result of an earlier measurement.
+
+        Raises
+        ------
+        UserError
+            The file is missing, is no result, or is that of another benchmark.
+        """
+        from rlstab.analysis.result import Result
+
+        importlib.import_module(self.module)  # Declares its kind of result.
+        result: Any = Result.load(path)
+        page, found = self.page or self.name, getattr(result, "name", result.kind)
+        if found != page:
+            raise UserError(f"{path} holds the results of '{found}', not of '{page}': give {page}.json")
+        return result
+
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
@@ -37,7 +57,18 @@ BENCHMARKS: dict[str, Benchmark] = {
             "envs", "rlstab.bench.envs", "environment steps a second, against gymnasium, SB3, EnvPool and mjbatch"
         ),
         Benchmark("ppo", "rlstab.bench.ppo", "PPO end to end: speed and time to a return, against SB3 and CleanRL"),
-        Benchmark("parity", "rlstab.bench.parity", "returns of PPO with SB3's hyper-parameters, against SB3's PPO"),
+        Benchmark(
+            "parity",
+            "rlstab.bench.parity",
+            "returns of PPO with SB3's hyper-parameters, against SB3's PPO",
+            page="ppo_parity",
+        ),
+        Benchmark(
+            "presets",
+            "rlstab.bench.presets",
+            "returns of PPO with its presets, against published ones",
+            page="ppo_presets",
+        ),
         Benchmark("quickstart", "rlstab.bench.quickstart", "returns, time and memory of the quickstart, over seeds"),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )

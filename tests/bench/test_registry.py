@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 
+from rlstab.bench.common import BenchmarkResult
+from rlstab.bench.conditions import Conditions
 from rlstab.bench.registry import BENCHMARKS, get
 from rlstab.errors import UserError
 
@@ -20,3 +24,25 @@ def test_unknown_names_are_answered_with_near_ones() -> None:
         get("startap")
     with pytest.raises(UserError, match="there are envs, "):
         get("xyz")
+
+
+def test_saved_results_are_read_by_their_own_benchmark(tmp_path: Path) -> None:
+    conditions = Conditions({}, 1, 0.0, {}, {}, "2026-01-01")
+    text = {"title": "T", "about": "A", "command": "C", "unit": "s", "reference": "ours"}
+    race = BenchmarkResult(
+        name="startup", higher_is_better=False, labels=("command",), measurements=(), conditions=conditions, **text
+    )
+    path = race.save(tmp_path / "startup")
+    assert get("startup").load(path).to_dict() == race.to_dict()
+    with pytest.raises(UserError, match=r"holds the results of 'startup', not of 'ppo_parity': give ppo_parity.json"):
+        get("parity").load(path)
+    with pytest.raises(UserError, match="there is no result"):
+        get("startup").load(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("name", ["parity", "presets", "quickstart"])
+def test_kinds_of_results_are_known_without_measuring(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "saved.json"
+    path.write_text(json.dumps({"schema_version": 1, "kind": name, "fields": {}}))
+    with pytest.raises(UserError, match=f"complete '{name}'"):
+        get(name).load(path)

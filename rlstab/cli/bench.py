@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
 
 from rlstab.bench import registry
 from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
@@ -14,6 +17,9 @@ from rlstab.errors import UserError
 @dataclass(frozen=True)
 class BenchOptions:
     """What to do with the measurements."""
+
+    saved: Annotated[Path | None, arg(name="from")] = None
+    """Measure nothing, show these numbers: the NAME.json of an earlier measurement. None: measure."""
 
     out: Path | None = None
     """Folder for the results page and its numbers (NAME.md, NAME.json). None: only print."""
@@ -34,9 +40,9 @@ def run(argv: list[str]) -> int:
         {"output": BenchOptions, "measurement": benchmark.options()}, argv[1:], f"bench {benchmark.name}"
     )
     with only_results_on_stdout(options.json):
-        result = benchmark.measure(flags, note)
+        result = benchmark.measure(flags, note) if options.saved is None else _load(benchmark, options.saved, flags)
         if options.docs or options.out is not None:
-            from rlstab.bench.common import write_docs
+            from rlstab.bench.pages import write_docs
 
             if options.out is not None:
                 options.out.mkdir(parents=True, exist_ok=True)
@@ -49,8 +55,14 @@ def run(argv: list[str]) -> int:
     for reason in result.missing():
         note(f"not measured: {reason}")
     for name, value in result.summary().items():
-        out().print(f"{name}: {f'{value:.3g}' if isinstance(value, float) else value}", markup=False)
+        out().print(f"{name}: {f'{value:.4g}' if isinstance(value, float) else value}", markup=False)
     return 0
+
+
+def _load(benchmark: registry.Benchmark, path: Path, flags: Any) -> Any:
+    if flags != type(flags)():
+        raise UserError("--from shows numbers that are there already: leave out the flags of the measurement")
+    return benchmark.load(path)
 
 
 def _no_name(argv: list[str]) -> int:

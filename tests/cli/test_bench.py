@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from rlstab.bench import registry
-from rlstab.bench.common import BenchmarkResult, Conditions, Measurement
+from rlstab.bench.common import BenchmarkResult, Measurement
+from rlstab.bench.conditions import Conditions
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ def benchmark(monkeypatch):
             conditions=Conditions.now(1),
         )
 
-    monkeypatch.setitem(registry.BENCHMARKS, "nothing", registry.Benchmark("nothing", "none", "nothing at all"))
+    monkeypatch.setitem(
+        registry.BENCHMARKS, "nothing", registry.Benchmark("nothing", "rlstab.bench.common", "nothing at all")
+    )
     monkeypatch.setattr(registry.Benchmark, "options", lambda self: Options)
     monkeypatch.setattr(registry.Benchmark, "measure", measure)
 
@@ -58,6 +61,19 @@ def test_json(call_json):
 def test_results_page(call, tmp_path):
     assert call("bench", "nothing", "--out", tmp_path / "results")[0] == 0
     assert (tmp_path / "results" / "nothing.md").exists()
+
+
+def test_pages_come_from_saved_numbers(call, refused, tmp_path):
+    assert call("bench", "nothing", "--repetitions", 2, "--out", tmp_path / "first")[0] == 0
+    saved = tmp_path / "first" / "nothing.json"
+    code, out, err = call("bench", "nothing", "--from", saved, "--out", tmp_path / "second")
+    assert code == 0
+    assert "2.00" in out
+    assert "half done" not in err
+    for name in ("nothing.md", "nothing.json", "index.md"):
+        assert (tmp_path / "second" / name).read_text() == (tmp_path / "first" / name).read_text()
+    assert "leave out the flags" in refused("bench", "nothing", "--from", saved, "--repetitions", 2)
+    assert "there is no result" in refused("bench", "nothing", "--from", tmp_path / "absent.json")
 
 
 def test_names(call, refused):

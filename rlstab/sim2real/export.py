@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import importlib
@@ -12,7 +13,7 @@ import os
 import warnings
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from rlstab.policies.base import TorchPolicy
     from rlstab.runs.run import Run
+    from rlstab.runs.store import Which
 
 OPSET = 18
 """ONNX operator set of exported graphs (ONNX 1.13, 2022): what ONNX Runtime has read since version 1.14."""
@@ -43,7 +45,7 @@ _TEST_VECTORS = 4
 def export_run(
     run: Run | str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
-    which: Literal["best", "last"] | int = "best",
+    which: Which = "best",
 ) -> Artefact:
     """Export a run's policy with everything its contract needs.
 
@@ -68,24 +70,25 @@ def export_run(
     """
     from rlstab.envs.registry import make_vec
     from rlstab.policies.loading import load_policy
+    from rlstab.runs.checkpoint import read_info
+    from rlstab.runs.environment import EnvSettings
     from rlstab.runs.run import Run
 
     opened = run if isinstance(run, Run) else Run.open(Path(run))
     info = opened.info
     # Resolved once: the run may still be training, and its best checkpoint change.
-    step = _step(opened, which)
-    policy = load_policy(opened, which if step is None else step)
-    env_kwargs: dict[str, Any] = info.config.get("env_kwargs") or {}
-    max_episode_steps: int | None = info.config.get("max_episode_steps")
-    env = make_vec(info.env_id, max_episode_steps=max_episode_steps, env_kwargs=env_kwargs)
+    step = read_info(opened.checkpoints.find(which)).step
+    policy = load_policy(opened, step)
+    settings = EnvSettings.of_run(info)
+    env = make_vec(info.env_id, max_episode_steps=settings.max_episode_steps, env_kwargs=settings.env_kwargs)
     try:
         layout = layout_of(env, info.env_id)
     finally:
         env.close()
     training = Training(
         env_id=info.env_id,
-        env_kwargs=env_kwargs,
-        max_episode_steps=max_episode_steps,
+        env_kwargs=settings.env_kwargs,
+        max_episode_steps=settings.max_episode_steps,
         method=info.method,
         run=info.name,
         seed=info.seed,
@@ -132,7 +135,7 @@ def export_policy(
     target = Path(path)
     if target.suffix != ".onnx":
         raise UserError(f"cannot export to {target}: the file name must end in .onnx")
-    module = policy.deterministic_module().to("cpu").eval()
+    module = _copy_of_network(policy)
     normaliser = _normaliser(module)
     observations = _probe_observations(layout, normaliser, seed)
     actions = _torch_actions(module, observations, layout)
@@ -158,6 +161,16 @@ def export_policy(
     artefact = read_artefact(target)
     OnnxPolicy.from_artefact(artefact)
     return artefact
+
+
+def _copy_of_network(policy: TorchPolicy) -> torch.nn.Module:
+    """Copy to the CPU: moving the network itself would take it away from a learner that goes on on its own device."""
+    modes = [(part, part.training) for part in policy.module.modules()]
+    try:
+        return copy.deepcopy(policy.deterministic_module()).to("cpu").eval()
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def _probe_observations(layout: Layout, normaliser: Normaliser | None, seed: int) -> NDArray[np.float32]:
@@ -214,7 +227,7 @@ def _compare(policy: OnnxPolicy, observations: NDArray[Any], actions: NDArray[An
     alone = np.stack([policy.predict(observation)[0] for observation in observations])
     for result in (batched, alone):
         error = float((np.abs(result - actions) / np.maximum(1.0, np.abs(actions))).max(initial=0.0))
-        if result.shape != actions.shape or error > TOLERANCE:
+        if result.shape != actions.shape or not error <= TOLERANCE:
             raise UserError(
                 f"ONNX Runtime differs from torch by {error:.2g} (allowed {TOLERANCE:g}), nothing was written: export "
                 "another checkpoint, or report this with the policy's configuration"
@@ -286,13 +299,6 @@ def _normaliser(module: torch.nn.Module) -> Normaliser | None:
     mean, var = (tuple(values.double().tolist()) for values in (found[0].mean, found[0].var))
     clip = float(found[0].limit)
     return Normaliser(True, mean, var, float(found[0].eps), clip if math.isfinite(clip) else None)
-
-
-def _step(run: Run, which: str | int) -> int | None:
-    if isinstance(which, int):
-        return which
-    path = run.checkpoints.best() if which == "best" else run.checkpoints.latest()
-    return None if path is None else int(path.name.rpartition("-")[2])
 
 
 def _revision(git: dict[str, Any]) -> str:

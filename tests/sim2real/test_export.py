@@ -125,6 +125,37 @@ def test_exporting_twice_gives_the_same_network(normalising_policy: ActorCriticP
         path.unlink()
 
 
+class Live(nn.Linear):
+    """A network in training that nobody may move to another device or dtype; a copy may be."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        assert getattr(self, "copied", False), "the live network was moved"
+        return super()._apply(fn, recurse)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        twin = Live(3, 2)
+        twin.load_state_dict(self.state_dict())
+        twin.copied = True
+        return twin
+
+
+def test_a_learner_goes_on_with_its_network_as_it_was(tmp_path: Path) -> None:
+    network = Live(3, 2)
+    parameter = network.weight
+    exported = export(Wrapped(network), tmp_path / "policy.onnx", plain_layout())
+    assert network.training
+    assert network.weight is parameter
+    expected = network(torch.ones(3)).detach().numpy()
+    np.testing.assert_allclose(exported.predict(np.ones(3))[0], expected, atol=1e-5)
+
+
+def test_exporting_leaves_a_policy_in_training_mode(tmp_path: Path) -> None:
+    policy = ActorCriticPolicy(BOX(-np.inf, np.inf, (3,)), BOX(-1, 1, (2,)), NetworkConfig(hidden_sizes=(4,)))
+    policy.module.train()
+    export(policy, tmp_path / "policy.onnx", plain_layout())
+    assert all(part.training for part in policy.module.modules())
+
+
 def test_discrete_actions_are_exported(tmp_path: Path) -> None:
     space, actions = BOX(-1, 1, (4,), np.float32), gymnasium.spaces.Discrete(3)
     policy = ActorCriticPolicy(space, actions, seed=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 SPIN = 1e-3
@@ -45,8 +46,12 @@ class Pacer:
         self._period = period
         self._next: float | None = None
 
-    def wait(self) -> bool:
-        """Wait for the next deadline (the first is now); return whether it was missed by more than a period."""
+    def wait(self, prepare: Callable[[], None] | None = None) -> bool:
+        """Wait for the next deadline (the first is now); return whether it was missed by more than a period.
+
+        ``prepare`` is called after having slept, `SPIN` before the deadline; not where there was no time to sleep. What
+        it takes should be well below that.
+        """
         now = self._clock.now()
         if self._next is None:
             self._next = now
@@ -56,6 +61,8 @@ class Pacer:
             return True
         if -late > SPIN:
             self._clock.sleep(-late - SPIN)
+            if prepare is not None:
+                prepare()
         while self._clock.now() < self._next:
             pass
         self._next += self._period

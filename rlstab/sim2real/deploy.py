@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from rlstab.analysis.evaluation import DEFAULT_SEED
 from rlstab.envs.disturbance import Disturbance
-from rlstab.errors import UserError, suggest
+from rlstab.errors import NonFiniteState, UserError, suggest
+from rlstab.runs.environment import EnvSettings
+from rlstab.runs.failure import FAILURE_FOLDER, add_clause, failure_name, save_failure
 from rlstab.sim2real.clock import Clock
 from rlstab.sim2real.contract import Contract
+from rlstab.sim2real.interrupts import Interrupts
 from rlstab.sim2real.policy_onnx import OnnxPolicy
 from rlstab.sim2real.recorder import Recorder
 from rlstab.sim2real.robot import RobotIO
@@ -22,6 +28,9 @@ BACKENDS = ("mujoco", "gymnasium")
 """``mujoco``: native environments, in process. ``gymnasium``: any other."""
 
 _PREFIX = "rlstab/"
+
+_DUMPED = 100
+"""Readings that are kept of what led to a fault."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +53,14 @@ class DeployReport:
     ended: tuple[Literal["terminated", "truncated", "duration", "interrupted"], ...]
     """Why each ended."""
     latency: LatencyTable
+    interrupted: bool = False
+    """Whether a person stopped it before all episodes were done."""
 
     @property
     def mean_return(self) -> float | None:
         """Mean over the episodes that have one."""
         known = [value for value in self.returns if value is not None]
         return statistics.fmean(known) if known else None
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether a person stopped it."""
-        return "interrupted" in self.ended
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; latencies in milliseconds."""
@@ -69,6 +75,7 @@ class DeployReport:
             "returns": list(self.returns),
             "lengths": list(self.lengths),
             "ended": list(self.ended),
+            "interrupted": self.interrupted,
             "latency_ms": self.latency.to_dict(),
         }
 
@@ -87,7 +94,7 @@ def deploy(
     backend: str | None = None,
     *,
     env_id: str | Callable[[], Any] | None = None,
-    seed: int = 0,
+    seed: int = DEFAULT_SEED,
     episodes: int = 1,
     duration: float | None = None,
     realtime: bool = True,
@@ -96,21 +103,25 @@ def deploy(
     recorder: Recorder | None = None,
     clock: Clock | None = None,
     on_episode: Callable[[int, Episode], None] | None = None,
+    failure_folder: str | os.PathLike[str] | None = FAILURE_FOLDER,
 ) -> DeployReport:
     """Check a file, and let it control a backend.
 
     Episode ``i`` starts exactly as evaluation's episode ``i`` for the same seed. Torch is not needed.
+
+    Ctrl-C ends the deployment after the present pass of the loop, or before the next episode; a second one at once. In
+    every case the robot is closed.
 
     Parameters
     ----------
     path
         What `rlstab.sim2real.export.export_run` wrote.
     backend
-        One of `BACKENDS`; default: ``mujoco`` where there is a native environment.
+        One of `BACKENDS`; default: ``mujoco`` where there is a native environment that knows the settings of training.
     env_id
         Environment to run in; default: that of training. One that does not fit the contract is refused.
     seed, episodes
-        Which episodes.
+        Which episodes; the default seed is that of evaluation.
     duration
         Cut each episode after this many seconds of control.
     realtime
@@ -121,36 +132,61 @@ def deploy(
         See `rlstab.sim2real.runtime.Runtime`.
     on_episode
         Called after each episode with its number and outcome.
+    failure_folder
+        Where the last states are saved when a fault ends the deployment; ``None``: nowhere.
 
     Returns
     -------
     DeployReport
-        Also after a Ctrl-C, with what there is until then.
+        Also after a Ctrl-C, with the episodes there are until then.
 
     Raises
     ------
     UserError
         The file is damaged or has no contract, the backend does not fulfil it, or an observation or action is not
-        finite.
+        finite; the message then says where the last states are saved, as it does of whatever else ends the loop.
     """
     if episodes < 1:
         raise UserError(f"episodes is {episodes}, it must be at least 1")
     policy = OnnxPolicy.load(path)
     contract = policy.contract
     where = env_id if env_id is not None else contract.training.env_id
-    name = backend or _default_backend(where)
+    name = backend or _default_backend(where, contract)
+    log = recorder if recorder is not None else Recorder(_DUMPED)
     outcomes: list[Episode] = []
-    for episode in range(episodes):
+    asked = False
+
+    def ask() -> None:
+        nonlocal asked
+        asked = True
+
+    def play(episode: int) -> None:
         robot = _robot(name, where, contract, seed, episode, disturbances, clock)
-        runtime = Runtime(
-            policy, robot, contract, command_filter=command_filter, clock=clock, recorder=recorder, realtime=realtime
-        )
-        outcome = runtime.run(duration)
-        outcomes.append(outcome)
+        try:
+            if asked:
+                return
+            runtime = Runtime(
+                policy, robot, contract, command_filter=command_filter, clock=clock, recorder=log, realtime=realtime
+            )
+            outcomes.append(runtime.run(duration))
+        except Exception as error:
+            if failure_folder is not None:
+                words = ("deploy", contract.training.env_id, f"seed{seed}-episode{episode}")
+                _save_last_states(error, log, contract, Path(failure_folder) / failure_name(*words))
+            raise
+        finally:
+            robot.close()
+        if runtime.stopped:
+            ask()
         if on_episode is not None:
-            on_episode(episode, outcome)
-        if outcome.ended == "interrupted":
-            break
+            on_episode(episode, outcomes[-1])
+
+    # The second Ctrl-C loses the episode in progress, not the others.
+    with Interrupts(ask), contextlib.suppress(KeyboardInterrupt):
+        for episode in range(episodes):
+            if not asked:
+                play(episode)
+    ended = tuple(outcome.ended for outcome in outcomes)
     control_dt = contract.layout.control_dt
     return DeployReport(
         policy=os.fspath(path),
@@ -161,8 +197,9 @@ def deploy(
         control_dt=control_dt,
         returns=tuple(outcome.total_reward for outcome in outcomes),
         lengths=tuple(outcome.length for outcome in outcomes),
-        ended=tuple(outcome.ended for outcome in outcomes),
+        ended=ended,
         latency=LatencyTable.of([outcome.ticks for outcome in outcomes], control_dt if realtime else None),
+        interrupted=len(outcomes) < episodes or "interrupted" in ended,
     )
 
 
@@ -176,7 +213,7 @@ def check(path: str | os.PathLike[str], backend: str | None = None, *, env_id: s
     """
     policy = OnnxPolicy.load(path)
     where = env_id if env_id is not None else policy.contract.training.env_id
-    robot = _robot(backend or _default_backend(where), where, policy.contract, 0, 0, (), None)
+    robot = _robot(backend or _default_backend(where, policy.contract), where, policy.contract, 0, 0, (), None)
     try:
         robot.connect(policy.contract)
     finally:
@@ -184,10 +221,30 @@ def check(path: str | os.PathLike[str], backend: str | None = None, *, env_id: s
     return policy.contract
 
 
-def _default_backend(env_id: str | Callable[[], Any]) -> str:
-    from rlstab.envs.registry import native_ids
+def _save_last_states(error: Exception, log: Recorder, contract: Contract, path: Path) -> None:
+    """Save what led to a fault and say where; nothing where the robot was refused before it was read."""
+    last = log.arrays(contract, newest=_DUMPED)
+    if last["episode"].size or isinstance(error, NonFiniteState):
+        add_clause(error, save_failure(path, error, **{f"log_{name}": values for name, values in last.items()}))
 
-    return "mujoco" if isinstance(env_id, str) and env_id.removeprefix(_PREFIX) in native_ids() else "gymnasium"
+
+def _settings(env_id: str | Callable[[], Any], contract: Contract) -> EnvSettings:
+    training = contract.training
+    return EnvSettings(training.env_id, training.max_episode_steps, training.env_kwargs).elsewhere(env_id)
+
+
+def _default_backend(env_id: str | Callable[[], Any], contract: Contract) -> str:
+    """As training chose: an environment with settings that only gymnasium's knows ran there."""
+    from rlstab.envs.registry import make_task
+
+    if not isinstance(env_id, str):
+        return "gymnasium"
+    try:
+        make_task(env_id, **_settings(env_id, contract).env_kwargs)
+    except UserError:
+        # Under this name it is native or nothing, and the backend says what is wrong with its settings.
+        return "mujoco" if env_id.startswith(_PREFIX) else "gymnasium"
+    return "mujoco"
 
 
 def _robot(
@@ -199,12 +256,10 @@ def _robot(
     disturbances: Sequence[Disturbance],
     clock: Clock | None,
 ) -> RobotIO:
-    training = contract.training
-    # The settings belong to the environment of training; another one has its own.
-    same = isinstance(env_id, str) and env_id.removeprefix(_PREFIX) == training.env_id.removeprefix(_PREFIX)
+    where = _settings(env_id, contract)
     settings: dict[str, Any] = {
-        "max_episode_steps": training.max_episode_steps if same else None,
-        "env_kwargs": training.env_kwargs if same else None,
+        "max_episode_steps": where.max_episode_steps,
+        "env_kwargs": where.env_kwargs,
         "clock": clock,
     }
     if backend == "mujoco":

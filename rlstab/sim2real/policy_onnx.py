@@ -126,6 +126,10 @@ class OnnxPolicy:
             raise UserError(f"{self._source}: the network's output is NaN or infinite ({cause}); nothing was commanded")
         return (action[0] if single else action), state
 
+    def warm_up(self, observation: NDArray[Any]) -> None:
+        """See `rlstab.sim2real.runtime.WarmUp`."""
+        self.predict(observation)
+
     def check_test_vectors(self) -> None:
         """Recompute the contract's test vectors.
 
@@ -145,7 +149,8 @@ class OnnxPolicy:
                     "export the run again"
                 )
             error = float((np.abs(action - expected) / np.maximum(1.0, np.abs(expected))).max(initial=0.0))
-            if error > self.contract.tolerance:
+            # A NaN is larger than nothing, so the question is asked the other way round.
+            if not error <= self.contract.tolerance:
                 raise UserError(
                     f"{self._source}: test vector {number} gives an action that is off by {error:.2g} "
                     f"(allowed {self.contract.tolerance:g}): the network does not compute here what it was exported "

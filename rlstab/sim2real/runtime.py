@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
+import math
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlstab.errors import UserError
-from rlstab.sim2real.clock import Clock, Pacer, WallClock
+from rlstab.sim2real.clock import SPIN, Clock, Pacer, WallClock
 from rlstab.sim2real.contract import Contract
+from rlstab.sim2real.interrupts import Interrupts
 from rlstab.sim2real.recorder import Recorder
 from rlstab.sim2real.robot import Reading, RobotIO
 from rlstab.sim2real.timing import Tick
@@ -24,8 +23,12 @@ CommandFilter = Callable[[Reading, NDArray[np.generic]], NDArray[np.generic]]
 """What stands between the policy and the robot: reading and action in, the action to send out.
 
 A safety layer limits rates, clips to joint ranges or replaces the action here, and raises to stop: the robot is then
-closed, which leaves it passive. It runs inside the control period and after the check that the action is finite.
+closed, which leaves it passive. It runs inside the control period; what goes into it and what comes out are checked to
+be finite.
 """
+
+
+_CULPRITS = {"observation": "sensors or the simulator", "action": "policy", "command": "command filter"}
 
 
 class Predictor(Protocol):
@@ -39,6 +42,20 @@ class Predictor(Protocol):
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], Any]:
         """Give the action for one observation."""
+        ...
+
+
+@runtime_checkable
+class WarmUp(Protocol):
+    """A policy that can be asked to get ready.
+
+    While the loop sleeps, the network leaves the processor's caches and the clock rate falls, so that the first
+    inference after it takes much longer than one in a loop that does not sleep. The runtime is awake a moment before
+    each deadline anyway; it then asks the policy to compute something with the previous observation.
+    """
+
+    def warm_up(self, observation: NDArray[Any]) -> None:
+        """Compute an action and forget it. Must change nothing that `predict` depends on."""
         ...
 
 
@@ -74,7 +91,7 @@ class Runtime:
     clock
         Where time comes from.
     recorder
-        Keeps every tick, if given.
+        Keeps every tick, and the last reading of each episode, if given.
     realtime
         ``False`` runs the same loop without waiting. For simulated robots only: the physics do not notice.
 
@@ -98,9 +115,10 @@ class Runtime:
         if realtime and contract.layout.control_dt is None:
             raise UserError(
                 f"the contract for {contract.layout.env_id} states no control period, so it cannot run in real time; "
-                "run it without real time"
+                "run it without (--no-realtime, realtime=False)"
             )
         self._policy = policy
+        self._warm_up = policy.warm_up if isinstance(policy, WarmUp) else None
         self._robot = robot
         self._contract = contract
         self._filter = command_filter
@@ -109,6 +127,11 @@ class Runtime:
         self._period = contract.layout.control_dt if realtime else None
         self._stop = threading.Event()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody called `stop`, or pressed Ctrl-C, since `run` began."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """End the loop after the present pass; callable from any thread and from signal handlers."""
         self._stop.set()
@@ -116,7 +139,7 @@ class Runtime:
     def run(self, duration: float | None = None) -> Episode:
         """Connect, control until the episode ends, and close the robot in every case.
 
-        Ctrl-C ends the loop after the present pass; a second one interrupts it where it is.
+        Ctrl-C ends the loop after the present pass; a second one interrupts it where it is. None interrupts closing.
 
         Parameters
         ----------
@@ -126,16 +149,23 @@ class Runtime:
         Raises
         ------
         UserError
-            The robot does not fulfil the contract, or an observation or action is not finite. The robot is closed.
+            The robot does not fulfil the contract, or an observation, action or filtered command is not finite. The
+            robot is closed.
         """
-        limit = None if duration is None else self._ticks_in(duration)
         self._stop.clear()
-        try:
-            self._robot.connect(self._contract)
-            with _stop_on_interrupt(self.stop):
-                return self._loop(limit)
-        finally:
-            self._robot.close()
+        if self._recorder is not None:
+            self._recorder.begin()
+        limit = None if duration is None else self._ticks_in(duration)
+        with Interrupts(self.stop) as interrupts:
+            # Two steps, so that a Ctrl-C that comes just before the shield is up still finds the outer one.
+            try:
+                try:
+                    self._robot.connect(self._contract)
+                    return self._loop(limit)
+                finally:
+                    interrupts.shield()
+            finally:
+                self._robot.close()
 
     def _ticks_in(self, duration: float) -> int:
         control_dt = self._contract.layout.control_dt
@@ -150,34 +180,52 @@ class Runtime:
         ticks: list[Tick] = []
         rewards: list[float] = []
         state: Any = None
-        if self._recorder is not None:
-            self._recorder.begin()
+        reading: Reading | None = None
         while True:
-            overrun = pacer.wait() if pacer is not None else False
+            overrun = pacer.wait(self._rehearsal(reading, ticks)) if pacer is not None else False
             t_start = clock.now()
             reading = robot.read()
             if reading.reward is not None:
                 rewards.append(reading.reward)
-            if reading.ended is not None:
-                return _episode(rewards, ticks, reading.ended)
-            if len(ticks) == limit:
-                return _episode(rewards, ticks, "duration")
-            if self._stop.is_set():
-                return _episode(rewards, ticks, "interrupted")
-            self._require_finite(reading.observation, "observation", len(ticks))
-            t_observed = clock.now()
-            action, state = self._policy.predict(
-                reading.observation, state=state, episode_start=np.array([not ticks]), deterministic=True
-            )
-            t_infer = clock.now()
-            self._require_finite(action, "action", len(ticks))
-            if self._filter is not None:
-                action = self._filter(reading, action)
-            robot.write(action)
+            without_command = Tick(t_start, reading.time, math.nan, math.nan, math.nan, overrun)
+            ended = reading.ended or ("duration" if len(ticks) == limit else None)
+            if ended is None and self._stop.is_set():
+                ended = "interrupted"
+            if ended is not None:
+                self._record(reading, None, without_command, final=True)
+                return Episode(sum(rewards) if rewards else None, len(ticks), ended, tuple(ticks))
+            action: NDArray[Any] | None = None
+            try:
+                self._require_finite(reading.observation, "observation", len(ticks))
+                t_observed = clock.now()
+                action, state = self._policy.predict(
+                    reading.observation, state=state, episode_start=np.array([not ticks]), deterministic=True
+                )
+                t_infer = clock.now()
+                self._require_finite(action, "action", len(ticks))
+                if self._filter is not None:
+                    action = self._filter(reading, action)
+                    self._require_finite(action, "command", len(ticks))
+                robot.write(action)
+            except BaseException:
+                # What led to a fault is what one wants to look at.
+                self._record(reading, action, without_command, final=True)
+                raise
             tick = Tick(t_start, reading.time, t_observed, t_infer, clock.now(), overrun)
             ticks.append(tick)
-            if self._recorder is not None:
-                self._recorder.record(reading, action, tick)
+            self._record(reading, action, tick)
+
+    def _rehearsal(self, reading: Reading | None, ticks: list[Tick]) -> Callable[[], None] | None:
+        """What to do while waiting for the next deadline: see `WarmUp`. Nothing, if it could make the pass late."""
+        warm_up = self._warm_up
+        if warm_up is None or reading is None or ticks[-1].t_infer - ticks[-1].t_observed > SPIN / 2:
+            return None
+        observation = reading.observation
+        return lambda: warm_up(observation)
+
+    def _record(self, reading: Reading, action: NDArray[Any] | None, tick: Tick, final: bool = False) -> None:
+        if self._recorder is not None:
+            self._recorder.record(reading, action, tick, final=final)
 
     def _require_finite(self, values: NDArray[Any], what: str, tick: int) -> None:
         finite = np.isfinite(values)
@@ -190,35 +238,10 @@ class Runtime:
         )
         name = f" ({names[index]})" if index < len(names) else ""
         raise UserError(
-            f"{what} entry {index}{name} is {values.ravel()[index]} at step {tick}: stopped before sending a command; "
-            f"check the {'sensors or the simulator' if what == 'observation' else 'policy'}"
+            f"{what} entry {index}{name} is {np.ravel(values)[index]} at step {tick}: stopped before sending a "
+            f"command; check the {_CULPRITS[what]}"
         )
-
-
-def _episode(
-    rewards: list[float], ticks: list[Tick], ended: Literal["terminated", "truncated", "duration", "interrupted"]
-) -> Episode:
-    return Episode(sum(rewards) if rewards else None, len(ticks), ended, tuple(ticks))
 
 
 def _entry_names(contract: Contract) -> list[str]:
     return [part.name for part in contract.layout.observation.fields for _ in range(part.dim * part.history)]
-
-
-@contextlib.contextmanager
-def _stop_on_interrupt(stop: Callable[[], None]) -> Generator[None]:
-    """Let the first SIGINT call ``stop`` and the second act as before. Only the main thread can do this."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.getsignal(signal.SIGINT) or signal.SIG_DFL  # None: set by something other than Python.
-
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        stop()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

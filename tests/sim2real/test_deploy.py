@@ -1,21 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rlstab.analysis.evaluation import evaluate
+from rlstab.analysis.evaluation import DEFAULT_SEED, evaluate
 from rlstab.envs.disturbance import ParameterScale
-from rlstab.errors import UserError
+from rlstab.errors import NonFiniteState, UserError
 from rlstab.sim2real.contract import Contract
-from rlstab.sim2real.deploy import check, deploy
+from rlstab.sim2real.deploy import _default_backend, check, deploy
 from rlstab.sim2real.recorder import Recorder
 from rlstab.sim2real.runtime import Episode
 
@@ -55,11 +57,20 @@ def test_what_was_deployed_is_reported(pendulum: tuple[Path, Any]) -> None:
     assert not report.interrupted
 
 
-def test_real_time_keeps_the_control_period(pendulum: tuple[Path, Any]) -> None:
-    report = deploy(pendulum[0], duration=0.4)
+def test_real_time_keeps_the_control_period(pendulum: tuple[Path, Any], clock: Any) -> None:
+    began = clock.time
+    report = deploy(pendulum[0], duration=0.4, clock=clock)
     assert (report.backend, report.control_dt, report.lengths, report.ended) == ("mujoco", 0.04, (10,), ("duration",))
+    assert clock.time - began == pytest.approx(0.4, abs=1e-4)
     assert report.latency.period_error is not None
     assert report.latency.period_error.count == 9
+    assert report.latency.period_error.max < 0.01
+
+
+def test_real_time_passes_on_the_wall_clock(pendulum: tuple[Path, Any]) -> None:
+    began = time.perf_counter()
+    deploy(pendulum[0], duration=0.2)
+    assert time.perf_counter() - began >= 0.2
 
 
 def test_episodes_with_a_duration_do_not_depend_on_real_time(hopper: tuple[Path, Any]) -> None:
@@ -85,10 +96,13 @@ def test_every_tick_can_be_recorded(hopper: tuple[Path, Any], tmp_path: Path) ->
     recorder = Recorder()
     report = deploy(hopper[0], episodes=2, realtime=False, recorder=recorder)
     with np.load(recorder.save(tmp_path / "log.npz", check(hopper[0]))) as log:
-        assert log["qpos"].shape == (sum(report.lengths), 6)
+        commanded = ~log["final"]
+        assert log["qpos"].shape == (sum(report.lengths) + 2, 6)
         # What was recorded is what training sees: the observation is made of these positions and velocities.
-        np.testing.assert_array_equal(log["observation"][:, :5], log["qpos"][:, 1:])
-        np.testing.assert_array_equal(np.bincount(log["episode"]), report.lengths)
+        np.testing.assert_array_equal(log["observation"][commanded, :5], log["qpos"][commanded, 1:])
+        np.testing.assert_array_equal(np.bincount(log["episode"][commanded]), report.lengths)
+        for episode, total in enumerate(report.returns):
+            assert np.nansum(log["reward"][log["episode"] == episode]) == pytest.approx(total, rel=1e-12)
 
 
 def test_the_simulator_may_differ_in_what_the_contract_leaves_free(hopper: tuple[Path, Any]) -> None:
@@ -143,6 +157,150 @@ def test_ctrl_c_ends_the_deployment_and_keeps_the_report(pendulum: tuple[Path, A
     report = deploy(pendulum[0], episodes=5, realtime=False, command_filter=press)
     assert report.interrupted
     assert report.lengths == (1,)
+
+
+def test_a_second_ctrl_c_keeps_the_episodes_before(pendulum: tuple[Path, Any]) -> None:
+    episodes: list[int] = []
+
+    def press_twice(_reading: Any, action: Any) -> Any:
+        for _ in range(2 * len(episodes)):
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(100):  # Python runs the handler between bytecodes
+                pass
+        return action
+
+    report = deploy(
+        pendulum[0],
+        episodes=5,
+        duration=0.2,
+        realtime=False,
+        command_filter=press_twice,
+        on_episode=lambda episode, _: episodes.append(episode),
+    )
+    assert (report.interrupted, report.lengths, report.ended) == (True, (5,), ("duration",))
+    assert report.to_dict()["interrupted"]
+
+
+def test_ctrl_c_between_episodes_keeps_those_before(pendulum: tuple[Path, Any]) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    report = deploy(
+        pendulum[0],
+        episodes=5,
+        duration=0.2,
+        realtime=False,
+        on_episode=lambda *_: os.kill(os.getpid(), signal.SIGINT),
+    )
+    assert (report.interrupted, report.lengths) == (True, (5,))
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_while_a_robot_is_made_gives_what_there_is(
+    pendulum: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, presses: int
+) -> None:
+    from rlstab.sim2real.backends.mujoco import MujocoRobot
+
+    made, closed = [], []
+
+    class Slow(MujocoRobot):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if made:
+                for _ in range(presses):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    for _ in range(100):
+                        pass
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+        def close(self) -> None:
+            super().close()
+            closed.append(self)
+
+    monkeypatch.setattr("rlstab.sim2real.backends.mujoco.MujocoRobot", Slow)
+    report = deploy(pendulum[0], episodes=5, duration=0.2, realtime=False)
+    assert (report.interrupted, report.lengths) == (True, (5,))
+    assert set(made) == set(closed)
+
+
+def test_the_robot_is_closed_also_where_the_loop_cannot_begin(
+    pendulum: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlstab.sim2real.backends.mujoco import MujocoRobot
+
+    closed: list[Any] = []
+    close = MujocoRobot.close
+    monkeypatch.setattr(MujocoRobot, "close", lambda self: (close(self), closed.append(self)))
+    with pytest.raises(UserError, match="duration is -1"):
+        deploy(pendulum[0], duration=-1.0)
+    assert len(closed) == 1
+
+
+def test_a_fault_saves_the_last_states_and_says_where(pendulum: tuple[Path, Any], tmp_path: Path) -> None:
+    class Tilt(UserError):
+        pass
+
+    count = 0
+
+    def refuse(_reading: Any, action: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > 150:
+            raise Tilt("tilted")
+        return action
+
+    path = tmp_path / "kept" / "deploy-InvertedPendulum-v5-seed3-episode0.npz"
+    with pytest.raises(Tilt) as caught:
+        deploy(pendulum[0], seed=3, realtime=False, command_filter=refuse, failure_folder=tmp_path / "kept")
+    assert str(caught.value) == f"tilted; the state is saved in {path}"
+    with np.load(path) as saved:
+        assert len(saved["log_observation"]) == 100
+        assert saved["log_final"].tolist() == [False] * 99 + [True]
+
+
+def test_a_simulator_that_diverges_leaves_its_state(
+    pendulum: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlstab.envs.batch_env import BatchEnv
+
+    step = BatchEnv.step
+
+    def diverge(self: BatchEnv, actions: Any) -> Any:
+        if self.total_steps == 7:
+            raise NonFiniteState("NaN in world 0", step=8, worlds=[0], arrays={"qpos": np.full((1, 2), np.nan)})
+        return step(self, actions)
+
+    monkeypatch.setattr(BatchEnv, "step", diverge)
+    with pytest.raises(NonFiniteState, match=r"^NaN in world 0; the state is saved in failure.deploy-.*\.npz$"):
+        deploy(pendulum[0], realtime=False)
+    with np.load("failure/deploy-InvertedPendulum-v5-seed10000-episode0.npz") as saved:
+        assert np.isnan(saved["qpos"]).all()
+        assert len(saved["log_observation"]) == 8
+
+
+def test_what_is_refused_before_it_moves_leaves_nothing(hopper: tuple[Path, Any]) -> None:
+    with pytest.raises(UserError):
+        deploy(hopper[0], env_id="Walker2d-v5")
+    assert not Path("failure").exists()
+
+
+def test_the_plain_episodes_are_those_of_a_plain_evaluation(pendulum: tuple[Path, Any]) -> None:
+    assert deploy(pendulum[0], realtime=False, duration=0.2).seed == DEFAULT_SEED
+
+
+def test_the_backend_is_that_of_training(pendulum: tuple[Path, Any], export_native: Any, tmp_path: Path) -> None:
+    contract = check(pendulum[0])
+    assert _default_backend("InvertedPendulum-v5", contract) == "mujoco"
+    assert _default_backend("CartPole-v1", contract) == "gymnasium"
+    # Only gymnasium's environment has this setting, so training took that one.
+    training = dataclasses.replace(contract.training, env_kwargs={"camera_name": "track"})
+    foreign = dataclasses.replace(contract, training=training)
+    assert _default_backend("InvertedPendulum-v5", foreign) == "gymnasium"
+    assert _default_backend("rlstab/InvertedPendulum-v5", foreign) == "mujoco"
+    assert _default_backend("Hopper-v5", foreign) == "mujoco", "the settings are those of another environment"
+    path = tmp_path / "policy.onnx"
+    export_native("InvertedPendulum-v5", np.array([0.3, 3.0, 0.5, 0.6]), path, env_kwargs={"camera_name": "track"})
+    report = deploy(path, realtime=False, duration=0.2)
+    assert (report.backend, report.lengths) == ("gymnasium", (5,))
 
 
 def test_settings_of_the_training_environment_are_kept(export_native: Any, tmp_path: Path) -> None:

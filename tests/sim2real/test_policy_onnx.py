@@ -45,6 +45,20 @@ def test_a_network_that_computes_something_else_is_refused(write_file: Callable[
         OnnxPolicy.load(write_file(test_vectors=(first, wrong, third)))
 
 
+def test_a_difference_that_is_nan_does_not_pass(policy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = OnnxPolicy.load(policy_file)
+    monkeypatch.setattr(policy, "predict", lambda observation: (np.full(1, np.nan), None))
+    with pytest.raises(UserError, match="off by nan"):
+        policy.check_test_vectors()
+
+
+def test_warming_up_changes_nothing(policy_file: Path) -> None:
+    policy, observation = OnnxPolicy.load(policy_file), np.array([0.4, 0.2, 0.1])
+    before, _ = policy.predict(observation)
+    policy.warm_up(np.ones(3))
+    np.testing.assert_array_equal(policy.predict(observation)[0], before)
+
+
 def test_a_network_whose_output_is_nan_is_refused_before_it_runs(write_file: Callable[..., Path]) -> None:
     diverged = np.full((1, 3), np.nan, np.float32)
     with pytest.raises(UserError, match=r"NaN or infinite.*weights diverged"):

@@ -88,10 +88,78 @@ def test_without_real_time_the_loop_does_the_same_and_does_not_wait(run: Any, ma
 def test_every_moment_of_a_tick_is_recorded_in_order(run: Any, make_robot: Any) -> None:
     recorder = Recorder()
     episode = run(make_robot(length=4), recorder=recorder).run()
-    assert len(recorder) == 4
+    assert len(recorder) == 5
     for tick in episode.ticks:
         moments = tick[:5]
         assert list(moments) == sorted(moments)
+
+
+@pytest.mark.parametrize("duration", [None, 0.04])
+def test_the_recorded_rewards_sum_to_the_return(
+    run: Any, make_robot: Any, contract: Contract, duration: float | None
+) -> None:
+    recorder = Recorder()
+    episode = run(make_robot(length=4), recorder=recorder).run(duration)
+    log = recorder.arrays(contract)
+    assert np.nansum(log["reward"]) == episode.total_reward == episode.length
+    assert log["final"].tolist() == [False] * episode.length + [True]
+    np.testing.assert_array_equal(np.isnan(log["t_send"]), log["final"])
+
+
+@pytest.mark.parametrize("faulty", ["observation", "action", "filter"])
+def test_the_reading_that_ended_in_a_fault_is_recorded(
+    run: Any, make_robot: Any, contract: Contract, faulty: str
+) -> None:
+    def refuse(reading: Reading, action: NDArray[np.generic]) -> NDArray[np.generic]:
+        if faulty == "filter" and reading.observation[0] > 0.15:
+            raise UserError("tilt")
+        return action
+
+    class Diverging(Proportional):
+        def predict(self, observation: NDArray[Any], *args: Any, **kwargs: Any) -> tuple[NDArray[Any], Any]:
+            action, state = super().predict(observation, *args, **kwargs)
+            return np.where(faulty == "action" and observation[0] > 0.15, np.inf, action), state
+
+    robot, recorder = make_robot(), Recorder()
+    if faulty == "observation":
+        robot.observations[2] = np.full(3, np.nan)
+    with pytest.raises(UserError):
+        run(robot, Diverging(), command_filter=refuse, recorder=recorder).run()
+    log = recorder.arrays(contract)
+    assert log["final"].tolist() == [False, False, True]
+    assert np.isnan(log["t_send"]).tolist() == [False, False, True]
+    last = {"observation": np.nan, "action": np.inf, "filter": -0.2}[faulty]
+    np.testing.assert_allclose(log["action"][-1], [last], equal_nan=True)
+
+
+class Rehearsing(Proportional):
+    """Takes its time; notes what it is asked to get ready with."""
+
+    def __init__(self, clock: Any, seconds: float = 1e-5) -> None:
+        super().__init__()
+        self.clock = clock
+        self.seconds = seconds
+        self.rehearsed: list[float] = []
+
+    def predict(self, *args: Any, **kwargs: Any) -> tuple[NDArray[Any], Any]:
+        self.clock.time += self.seconds
+        return super().predict(*args, **kwargs)
+
+    def warm_up(self, observation: NDArray[Any]) -> None:
+        self.clock.time += self.seconds
+        self.rehearsed.append(float(observation[0]))
+
+
+def test_a_policy_is_warmed_up_before_each_deadline_that_is_slept_for(run: Any, make_robot: Any, clock: Any) -> None:
+    policy, robot = Rehearsing(clock), make_robot(length=4)
+    episode = run(robot, policy).run()
+    assert policy.rehearsed == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert len(policy.seen) == 4
+    np.testing.assert_allclose(np.diff([tick.t_start for tick in episode.ticks]), 0.02, atol=1e-5)
+    for pace in ({"realtime": False}, {}):
+        policy = Rehearsing(clock, seconds=1e-5 if pace else 2e-3)
+        run(make_robot(length=4), policy, **pace).run()
+        assert policy.rehearsed == [], "nothing to wait for, or too slow to be done in time"
 
 
 def test_the_command_filter_stands_between_policy_and_robot(run: Any, make_robot: Any) -> None:
@@ -120,6 +188,13 @@ def test_a_filter_that_raises_stops_the_robot(run: Any, make_robot: Any) -> None
 def test_duration_is_counted_in_control_periods(run: Any, make_robot: Any) -> None:
     episode = run(make_robot(length=100)).run(duration=0.5)
     assert (episode.length, episode.ended, episode.total_reward) == (25, "duration", 25.0)
+
+
+def test_a_filtered_command_that_is_not_finite_is_not_sent(run: Any, make_robot: Any) -> None:
+    robot = make_robot()
+    with pytest.raises(UserError, match=r"command entry 0 \(motor\) is nan at step 0.*check the command filter"):
+        run(robot, command_filter=lambda reading, action: np.array([np.nan])).run()
+    assert robot.calls == ["connect", "read", "close"]
 
 
 @pytest.mark.parametrize("duration", [0.0, -1.0])
@@ -197,6 +272,35 @@ def test_a_second_ctrl_c_does_not_wait_and_still_closes_the_robot(run: Any, make
     with pytest.raises(KeyboardInterrupt):
         run(robot).run()
     assert robot.calls == ["connect", "read", "write", "close"]
+
+
+def test_ctrl_c_while_connecting_stops_before_a_command(run: Any, make_robot: Any) -> None:
+    robot = make_robot()
+
+    def connect(contract: Contract) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        robot.calls.append("connected")
+
+    robot.connect = connect
+    runtime = run(robot)
+    assert runtime.run().ended == "interrupted"
+    assert robot.calls == ["connected", "read", "close"]
+    assert runtime.stopped
+
+
+def test_ctrl_c_does_not_interrupt_closing(run: Any, make_robot: Any) -> None:
+    robot = make_robot(length=2)
+
+    def close() -> None:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(100):
+                pass
+        robot.calls.append("closed")
+
+    robot.close = close
+    episode = run(robot).run()
+    assert (episode.length, episode.ended, robot.calls[-1]) == (2, "truncated", "closed")
 
 
 def test_the_loop_runs_and_stops_in_another_thread(run: Any, make_robot: Any) -> None:

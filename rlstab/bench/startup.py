@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -15,8 +14,8 @@ from rlstab.errors import UserError
 
 ABOUT = """
 Seconds from starting the interpreter to its end, and the most memory it held, for the commands that should be instant
-and for imports of the libraries that rlstab builds on. The first start of each is not counted (bytecode is compiled,
-files are read from disk); the repetitions of all commands are interleaved.
+and for imports of the libraries that rlstab builds on. The first start of each is not timed (bytecode is compiled,
+files are read from disk), but tells the memory; the repetitions of all commands are interleaved.
 """
 
 _PYTHON = "Python"
@@ -29,6 +28,25 @@ _COMMANDS: dict[str, list[str]] = {
     "import gymnasium": ["-c", "import gymnasium"],
     "import stable_baselines3": ["-c", "import stable_baselines3"],
 }
+
+
+# Runs `-c CODE` or `-m MODULE ...` and says what the process itself has held. What the system counts for a child
+# (ru_maxrss) is of no use: it begins with the memory of the process that started it.
+_TELL_MEMORY = """
+import runpy, sys
+option, what, *rest = sys.argv[1:]
+sys.argv = [what, *rest]
+status = None
+try:
+    exec(what, {"__name__": "__main__"}) if option == "-c" else runpy.run_module(what, None, "__main__", True)
+except SystemExit as stop:
+    status = stop.code
+with open("/proc/self/status") as lines:
+    peak = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+sys.stdout.flush()
+print(status if isinstance(status, str) else peak, file=sys.stderr)
+sys.exit(1 if isinstance(status, str) else status)
+"""
 
 
 @dataclass(frozen=True)
@@ -52,13 +70,14 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Ben
     conditions = Conditions.now(threads=1)
     seconds: dict[str, list[float]] = {name: [] for name in _COMMANDS}
     megabytes: dict[str, float] = {}
-    for repetition in range(options.repetitions + 1):
+    for name, arguments in _COMMANDS.items():
+        megabytes[name] = _peak_memory(name, arguments)
+    for repetition in range(options.repetitions):
         for name, arguments in _COMMANDS.items():
-            duration, peak = _run(name, arguments)
-            if repetition:
-                seconds[name].append(round(duration, 4))
-                megabytes[name] = max(peak, megabytes.get(name, 0.0))
-        on_progress(f"repetition {repetition} of {options.repetitions}")
+            start = time.perf_counter()
+            _run(name, arguments)
+            seconds[name].append(round(time.perf_counter() - start, 4))
+        on_progress(f"repetition {repetition + 1} of {options.repetitions}")
     return BenchmarkResult(
         name="startup",
         title="Starting up",
@@ -77,19 +96,16 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Ben
     )
 
 
-def _run(name: str, arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak resident megabytes of one process."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+def _run(name: str, arguments: list[str]) -> str:
+    """Standard error of a process of this interpreter."""
+    done = subprocess.run(
+        [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
     )
-    assert process.stderr is not None
-    complaint = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    duration = time.perf_counter() - start
-    # wait4 has reaped the process; Popen must not look for it again.
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stderr.close()
-    if process.returncode != 0:
-        raise UserError(f"`{name}` fails: {(complaint.strip().splitlines() or ['no message'])[-1]}")
-    return duration, usage.ru_maxrss / 1024
+    if done.returncode:
+        raise UserError(f"`{name}` fails: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    return done.stderr
+
+
+def _peak_memory(name: str, arguments: list[str]) -> float:
+    """Most megabytes that a process of this interpreter holds."""
+    return int(_run(name, ["-c", _TELL_MEMORY, *arguments]).splitlines()[-1]) / 1024

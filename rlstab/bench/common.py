@@ -160,18 +160,18 @@ class BenchmarkResult(Result):
             cases = [case for case in self.cases() if not grouped or case[-1] == group]
             heads = list(self.labels[:-1] if grouped else self.labels)
             shown = [list(case[:-1] if grouped else case) for case in cases]
-            title = f"{group} {self.labels[-1]}, " if grouped else ""
+            title = f"{group} {self.labels[-1]}: " if grouped else ""
             numbers = [
                 [*label, *(_cell(self.find(case, name)) for name in implementations)]
                 for label, case in zip(shown, cases, strict=True)
             ]
-            result.append((f"{title}{self.unit}: median (lowest to highest)", [*heads, *implementations], numbers))
+            result.append((f"{title}median (lowest to highest), {self.unit}", [*heads, *implementations], numbers))
             if others:
                 ratios = [
                     [*label, *(_ratio(self.advantage(case, name)) for name in others)]
                     for label, case in zip(shown, cases, strict=True)
                 ]
-                result.append((f"{title}{self.reference} is better by a factor of", [*heads, *others], ratios))
+                result.append((f"{title}factor by which {self.reference} is better", [*heads, *others], ratios))
         return result
 
     def missing(self) -> list[str]:

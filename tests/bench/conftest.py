@@ -58,7 +58,7 @@ class FakeTrainings:
     early = staticmethod(early)
 
     def run(self, command: list[str], env: dict[str, str], **_: Any) -> types.SimpleNamespace:
-        _, _, module, *flags = command
+        module, flags = command[2], command[3:]
         parser = reports.arguments(None)
         parser.add_argument("--preset", action="store_true")
         given = parser.parse_args(flags)

@@ -89,8 +89,8 @@ def test_what_was_not_measured_is_said_and_has_no_ratio() -> None:
 def test_tables_are_grouped_by_the_last_label() -> None:
     race = result(Measurement(("oval", "8"), "ours", (1.0,)), Measurement(("oval", "64"), "ours", (2.5,)))
     assert [title for title, _, _ in race.tables()] == [
-        "8 cars, laps/s: median (lowest to highest)",
-        "64 cars, laps/s: median (lowest to highest)",
+        "8 cars: median (lowest to highest), laps/s",
+        "64 cars: median (lowest to highest), laps/s",
     ]
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
 from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
 from rlstab.cli.parsing import parse
+from rlstab.errors import UserError
 from rlstab.runs.config import validate
+
+if TYPE_CHECKING:
+    from rlstab.sim2real.contract import Contract
+    from rlstab.sim2real.recorder import Recorder
+
+# rlstab.analysis.evaluation.DEFAULT_SEED, which importing would cost time; a test holds them equal.
+_DEFAULT_SEED = 10_000
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,8 @@ class DeployOptions:
     env: str | None = None
     """Environment to run in. None: that of training; one that does not fit the contract is refused."""
 
-    seed: int = field(default=0, metadata={"min": 0})
-    """Base seed: episode i starts exactly as episode i of `rlstab evaluate` with this seed."""
+    seed: int = field(default=_DEFAULT_SEED, metadata={"min": 0})
+    """Base seed: episode i starts exactly as episode i of `rlstab evaluate` with this seed (and this default)."""
 
     episodes: int = field(default=1, metadata={"min": 1})
     """Episodes, one after the other."""
@@ -35,7 +44,7 @@ class DeployOptions:
     """How this simulator differs from that of training (mujoco backend): gain=0.8,latency=1,mass=0.5:2."""
 
     record: Path | None = None
-    """Write every tick (times, observations, actions) to this .npz file."""
+    """Write every tick (times, observations, actions) to this .npz file, also of a deployment that fails."""
 
     realtime: bool = True
     """Keep the control period. Without it the loop runs as fast as it can; the returns are the same."""
@@ -51,7 +60,13 @@ class DeployOptions:
 
 
 def run(argv: list[str]) -> int:
-    """Run the command; returns the exit code, 130 after Ctrl-C (with the results until then)."""
+    """Run the command; returns the exit code, 130 after Ctrl-C (with the results until then).
+
+    Raises
+    ------
+    UserError
+        The file or its contract is at fault, the run met one, or the log cannot be written.
+    """
     options = parse(DeployOptions, argv, "deploy")
     validate(options)
     return _check(options) if options.dry_run else _deploy(options)
@@ -73,7 +88,8 @@ def _check(options: DeployOptions) -> int:
 
 def _deploy(options: DeployOptions) -> int:
     from rlstab.envs.disturbance.serialization import parse as parse_disturbances
-    from rlstab.sim2real.deploy import check, deploy
+    from rlstab.sim2real.artefact import read_artefact
+    from rlstab.sim2real.deploy import deploy
     from rlstab.sim2real.recorder import Recorder
     from rlstab.sim2real.runtime import Episode
 
@@ -81,23 +97,29 @@ def _deploy(options: DeployOptions) -> int:
         total = "" if episode.total_reward is None else f", return {episode.total_reward:.1f}"
         note(f"episode {index + 1}/{options.episodes}: {episode.length} steps{total}, {episode.ended}")
 
-    recorder = None if options.record is None else Recorder()
+    record = options.record
+    recorder = None if record is None else Recorder()
+    if record is not None and not record.parent.is_dir():
+        raise UserError(f"cannot record to {record}: there is no folder {record.parent}; make it first")
+    unwritten: UserError | None = None
     with only_results_on_stdout(options.json):
-        result = deploy(
-            options.file,
-            options.backend,
-            env_id=options.env,
-            seed=options.seed,
-            episodes=options.episodes,
-            duration=options.duration,
-            realtime=options.realtime,
-            disturbances=parse_disturbances(options.gap),
-            recorder=recorder,
-            on_episode=report,
-        )
-        if recorder is not None and options.record is not None:
-            contract = check(options.file, options.backend, env_id=options.env)
-            note(f"wrote {recorder.save(options.record, contract)}")
+        contract = read_artefact(options.file).contract
+        try:
+            result = deploy(
+                options.file,
+                options.backend,
+                env_id=options.env,
+                seed=options.seed,
+                episodes=options.episodes,
+                duration=options.duration,
+                realtime=options.realtime,
+                disturbances=parse_disturbances(options.gap),
+                recorder=recorder,
+                on_episode=report,
+            )
+        finally:
+            if record is not None and recorder is not None:
+                unwritten = _save(recorder, record, contract)
     if options.json:
         print_json(result.to_dict())
     else:
@@ -108,4 +130,18 @@ def _deploy(options: DeployOptions) -> int:
         print_table(f"latency, {pace}; overruns: {result.latency.overruns}", header, rows, numbers=(1, 2, 3, 4))
         if result.mean_return is not None:
             out().print(f"mean return {result.mean_return:.1f} over {len(result.returns)} episode(s)")
+    if unwritten is not None:
+        raise unwritten
     return 130 if result.interrupted else 0
+
+
+def _save(recorder: Recorder, path: Path, contract: Contract) -> UserError | None:
+    """Write the log and say so; the error if the disk refuses, so that results can be printed before it is raised."""
+    if not len(recorder):
+        return None
+    try:
+        note(f"wrote {recorder.save(path, contract)}")
+    except UserError as error:
+        note(f"not recorded: {error}")
+        return error
+    return None

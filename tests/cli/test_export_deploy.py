@@ -6,6 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+from rlstab.analysis.evaluation import DEFAULT_SEED
+from rlstab.cli.deploy import DeployOptions
+from rlstab.errors import NonFiniteState
+
 
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
@@ -86,4 +90,55 @@ def test_gap_changes_the_simulator_and_the_log_keeps_every_tick(call_json, expor
     changed = call_json("deploy", exported, "--no-realtime", "--episodes", "2", "--gap", "gain=0.3", "--record", log)[1]
     assert changed["returns"] != plain["returns"]
     with np.load(log) as recorded:
-        assert len(recorded["action"]) == sum(changed["lengths"])
+        assert (~recorded["final"]).sum() == sum(changed["lengths"])
+        assert np.nansum(recorded["reward"]) == pytest.approx(sum(changed["returns"]))
+
+
+@pytest.fixture
+def diverging(monkeypatch):
+    """Native environments whose sixth step gives NaN."""
+    from rlstab.envs.batch_env import BatchEnv
+
+    step = BatchEnv.step
+
+    def diverge(self, actions):
+        if self.total_steps == 5:
+            raise NonFiniteState("NaN in world 0", step=6, worlds=[0], arrays={"qpos": np.full((1, 2), np.nan)})
+        return step(self, actions)
+
+    monkeypatch.setattr(BatchEnv, "step", diverge)
+
+
+def test_a_deployment_that_fails_keeps_its_log_and_its_last_states(refused, exported, tmp_path, diverging):
+    log = tmp_path / "log.npz"
+    line = refused("deploy", exported, "--no-realtime", "--record", log)
+    assert "NaN in world 0; the state is saved in failure/deploy-InvertedPendulum-v5-seed10000-episode0.npz" in line
+    with np.load(log) as recorded, np.load("failure/deploy-InvertedPendulum-v5-seed10000-episode0.npz") as saved:
+        assert len(recorded["action"]) == len(saved["log_action"]) == 6
+        assert np.isnan(saved["qpos"]).all()
+
+
+def test_an_evaluation_that_fails_keeps_the_state(refused, trained, diverging):
+    line = refused("evaluate", trained, "--episodes", 2)
+    assert "the state is saved in failure/evaluate-InvertedPendulum-v5-seed10000-episode0.npz" in line
+    with np.load("failure/evaluate-InvertedPendulum-v5-seed10000-episode0.npz") as saved:
+        assert np.isnan(saved["qpos"]).all()
+
+
+def test_a_log_that_cannot_be_written_is_known_before_anything_moves(refused, exported, tmp_path):
+    assert "there is no folder" in refused("deploy", exported, "--record", tmp_path / "none" / "log.npz")
+
+
+def test_a_log_the_disk_refuses_does_not_cost_the_results(call, exported, tmp_path):
+    (tmp_path / "log.npz").mkdir()
+    code, out, err = call("deploy", exported, "--no-realtime", "--record", tmp_path / "log.npz")
+    assert code == 2
+    assert "mean return" in out
+    assert f"rlstab: cannot write {tmp_path / 'log.npz'}" in err
+
+
+def test_plain_commands_play_the_same_episodes(call_json, trained, exported):
+    assert DeployOptions(file=exported).seed == DEFAULT_SEED
+    _, evaluated = call_json("evaluate", exported, "--episodes", 1)
+    _, deployed = call_json("deploy", exported, "--no-realtime")
+    np.testing.assert_allclose(deployed["returns"], evaluated["evaluations"][0]["returns"], rtol=1e-6)

@@ -116,6 +116,7 @@ def _quickstart(options: QuickstartOptions, argv: list[str]) -> Outcome | None:
     from rlstab.analysis.evaluation import evaluate
     from rlstab.analysis.video import record
     from rlstab.policies.loading import load_policy
+    from rlstab.runs.failure import FAILURE_FOLDER
     from rlstab.sim2real.deploy import deploy
     from rlstab.sim2real.export import export_run
 
@@ -127,16 +128,18 @@ def _quickstart(options: QuickstartOptions, argv: list[str]) -> Outcome | None:
     opened, train_seconds = trained
     _stage(2, f"evaluating {options.episodes} episodes")
     policy = load_policy(opened)
-    evaluation = evaluate(policy, options.env, episodes=options.episodes)
+    failures = opened.path / FAILURE_FOLDER
+    evaluation = evaluate(policy, options.env, episodes=options.episodes, failure_folder=failures)
     evaluation.save(opened.folder("evaluations") / "quickstart")
     _stage(3, "exporting to ONNX")
     artefact = export_run(opened)
     has_period = artefact.contract.layout.control_dt is not None
     _stage(4, "deploying the exported file: the same episodes" + ", then a few seconds in real time" * has_period)
-    deployment = deploy(artefact.path, seed=evaluation.seed, episodes=options.episodes, realtime=False)
+    common: dict[str, Any] = {"seed": evaluation.seed, "failure_folder": failures}
+    deployment = deploy(artefact.path, episodes=options.episodes, realtime=False, **common)
     paced = deployment
     if has_period and not deployment.interrupted:
-        paced = deploy(artefact.path, seed=evaluation.seed, duration=_PACED_SECONDS)
+        paced = deploy(artefact.path, duration=_PACED_SECONDS, **common)
     if deployment.interrupted or paced.interrupted:
         return None
     _stage(5, "filming an episode and writing the page")

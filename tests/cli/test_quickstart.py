@@ -46,6 +46,19 @@ def test_the_whole_way_and_the_same_command_again(call_json, call, tmp_path):
     assert "deployed ONNX" in shown
 
 
+def test_an_environment_without_a_control_period_is_deployed_without_pace(call_json, tmp_path):
+    flags = ["--env", "CartPole-v1", "--total-steps", "512", "--episodes", "2", "--out", tmp_path]
+    code, document = call_json("quickstart", *flags)
+    assert code == 0
+    assert document["paced"] is False
+    assert document["control_dt_s"] is None
+    assert document["latency_ms"]["period_error"] is None
+    assert document["deployed_mean_return"] == document["mean_return"]
+    page = (tmp_path / "report.html").read_text()
+    assert "not in real time" in page
+    assert "--no-realtime" in page
+
+
 def test_other_settings_in_the_same_folder_are_refused(call, refused, tmp_path, monkeypatch):
     monkeypatch.setattr(quickstart, "begin", lambda *a, **k: (_ for _ in ()).throw(AssertionError("must not train")))
     path = tmp_path / "ppo-InvertedPendulum-v5-seed0"

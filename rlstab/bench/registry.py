@@ -42,7 +42,9 @@ class Benchmark:
         """
         from rlstab.analysis.result import Result
 
-        importlib.import_module(self.module)  # Declares its kind of result.
+        for benchmark in BENCHMARKS.values():
+            # Declares its kind of result, so that those of another benchmark are named as such.
+            importlib.import_module(benchmark.module)
         result: Any = Result.load(path)
         page, found = self.page or self.name, getattr(result, "name", result.kind)
         if found != page:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,15 @@ def test_unknown_names_are_answered_with_near_ones() -> None:
         get("startap")
     with pytest.raises(UserError, match="there are envs, "):
         get("xyz")
+
+
+def test_results_of_another_kind_are_named_in_a_fresh_process(tmp_path: Path) -> None:
+    path = tmp_path / "envs.json"
+    path.write_text(json.dumps({"schema_version": 1, "kind": "benchmark", "fields": {}}))
+    code = f"from pathlib import Path; from rlstab.bench.registry import get; get('parity').load(Path({str(path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "unknown kind" not in done.stderr
+    assert "complete 'benchmark'" in done.stderr
 
 
 def test_saved_results_are_read_by_their_own_benchmark(tmp_path: Path) -> None:

@@ -45,8 +45,7 @@ class ParityResult(Study):
 Return of PPO after training with identical hyper-parameters (below) for equally many environment steps. *Return* is the
 mean of 20 deterministic episodes of the final policy; intervals are 95 % percentile bootstraps over seeds by rliable.
 rlstab trains on its own batched tasks, SB3 on gymnasium's. Published returns, of tuned hyper-parameters, are for
-orientation. {" ".join(published.ABOUT.split())}
-"""
+orientation.{published.ABOUT}"""
 
     def overlap(self, env: str) -> bool:
         """Whether our interval overlaps SB3's or lies above it."""

@@ -44,8 +44,7 @@ class PresetsResult(Study):
 Return of `rlstab train ppo` with its preset for each task (below: what it changes of the defaults), for equally many
 environment steps, against published returns. *Return* is the mean of 20 deterministic episodes of the final policy;
 intervals are 95 % percentile bootstraps over seeds by rliable. A published mean counts as reached if ours is no more
-than 15 % below it. {" ".join(published.ABOUT.split())}
-"""
+than 15 % below it.{published.ABOUT}"""
 
     def reached(self, env: str, source: str) -> bool:
         """Whether our mean is within 15 % of a published one, or better."""

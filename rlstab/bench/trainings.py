@@ -135,7 +135,7 @@ def _commits(reports: Sequence[Report]) -> tuple[str, ...]:
     counts = collections.Counter(describe_commit(report.get("git", {})) for report in reports)
     if len(counts) == 1:
         return tuple(counts)
-    return tuple(f"{commit} ({count} trainings)" for commit, count in counts.items())
+    return tuple(f"{commit} ({count} of {len(reports)} trainings)" for commit, count in counts.items())
 
 
 def _versions(reports: Sequence[Report]) -> dict[str, str]:

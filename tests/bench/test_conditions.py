@@ -51,8 +51,8 @@ def test_the_section_says_where_when_and_with_what() -> None:
     assert "| laps | 3 |" in lines
     assert "| ours, theirs | python 3.11 |" in lines
     assert "| old | python 3.8 |" in lines
-    kept = dataclasses.replace(conditions, commits=("aaa (2 trainings)", "bbb (1 trainings)"))
-    assert "| commit | aaa (2 trainings), bbb (1 trainings) |" in kept.section({})
+    kept = dataclasses.replace(conditions, commits=("aaa (2 of 3 trainings)", "bbb (1 of 3 trainings)"))
+    assert "| commit | aaa (2 of 3 trainings), bbb (1 of 3 trainings) |" in kept.section({})
 
 
 def test_a_source_in_no_repository_is_unknown() -> None:

@@ -98,7 +98,7 @@ def test_conditions_are_those_of_the_trainings(fake: Any) -> None:
     theirs = reports("sb3", {}, {"versions": {"python": "3.12"}})
     theirs.append(fake.early(theirs[0]))
     conditions = conditions_of({"rlstab": ours, "SB3": theirs}, ours="rlstab")
-    assert conditions.commits == ("c0ffeec0ffee (2 trainings)", "bbbbbbbbbbbb with changes (1 trainings)")
+    assert conditions.commits == ("c0ffeec0ffee (2 of 3 trainings)", "bbbbbbbbbbbb with changes (1 of 3 trainings)")
     assert conditions.date == "2026-01-02 to 2026-02-03"
     assert conditions.versions["rlstab"] == {"python": "3.11", "torch": "2.11"}
     assert conditions.versions["SB3"] == {

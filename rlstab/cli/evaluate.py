@@ -206,12 +206,14 @@ def _draw(opened: Run, evaluation: Evaluation, name: str) -> tuple[Path, ...]:
     from rlstab.analysis.curves import learning_curve
 
     folder = opened.folder("figures")
-    figures = [plots.save(plots.return_distribution({"": evaluation.returns}), folder / f"{name}.png")]
+    # Axes of their own: those that the plots make are kept by pyplot for a notebook to show.
+    returns = plots.return_distribution({"": evaluation.returns}, plots.new_axes(aspect=0.42))
+    figures = [plots.save(returns, folder / f"{name}.png")]
     metrics = opened.read_metrics()
     # A training so short that no episode ended has no curve.
     if "rollout/return_mean" in metrics:
         curve = learning_curve([metrics])
-        figures.append(plots.save(plots.learning_curves([curve]), folder / "learning-curve.png"))
+        figures.append(plots.save(plots.learning_curves([curve], plots.new_axes()), folder / "learning-curve.png"))
     return tuple(figures)
 
 

@@ -53,7 +53,8 @@ def call_json(call):
     """Run a command with --json; gives exit code and the document."""
 
     def run(*arguments):
-        code, out, _ = call(*arguments, "--json")
+        code, out, err = call(*arguments, "--json")
+        assert out, err
         return code, json.loads(out)
 
     return run

@@ -131,14 +131,13 @@ def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, ND
     ValueError
         Not a safetensors file, or an array is missing.
     """
-    from safetensors import SafetensorError, safe_open  # pyright: ignore[reportUnknownVariableType]
+    import safetensors
 
+    open_file: Any = safetensors.safe_open  # Without types.
     try:
-        file: Any
-        with safe_open(path, framework="numpy") as file:
-            loaded: dict[str, NDArray[Any]] = {
-                name: file.get_tensor(name) for name in (file.keys() if names is None else names)
-            }
-    except SafetensorError as error:
+        with open_file(path, framework="numpy") as file:
+            wanted: list[str] = list(file.keys() if names is None else names)
+            loaded: dict[str, NDArray[Any]] = {name: file.get_tensor(name) for name in wanted}
+    except safetensors.SafetensorError as error:
         raise ValueError(str(error)) from error
     return {name: array if array.flags.writeable else array.copy() for name, array in loaded.items()}

@@ -49,8 +49,8 @@ class Pacer:
     def wait(self, prepare: Callable[[], None] | None = None) -> bool:
         """Wait for the next deadline (the first is now); return whether it was missed by more than a period.
 
-        ``prepare`` is called after having slept, `SPIN` before the deadline; not where there was no time to sleep. What
-        it takes should be well below that.
+        ``prepare`` is called after having slept, about `SPIN` before the deadline, if at least half of that is left. It
+        should take less than this half.
         """
         now = self._clock.now()
         if self._next is None:
@@ -61,7 +61,7 @@ class Pacer:
             return True
         if -late > SPIN:
             self._clock.sleep(-late - SPIN)
-            if prepare is not None:
+            if prepare is not None and self._next - self._clock.now() > SPIN / 2:
                 prepare()
         while self._clock.now() < self._next:
             pass

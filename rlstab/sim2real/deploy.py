@@ -186,7 +186,6 @@ def deploy(
         for episode in range(episodes):
             if not asked:
                 play(episode)
-    ended = tuple(outcome.ended for outcome in outcomes)
     control_dt = contract.layout.control_dt
     return DeployReport(
         policy=os.fspath(path),
@@ -197,9 +196,9 @@ def deploy(
         control_dt=control_dt,
         returns=tuple(outcome.total_reward for outcome in outcomes),
         lengths=tuple(outcome.length for outcome in outcomes),
-        ended=ended,
+        ended=tuple(outcome.ended for outcome in outcomes),
         latency=LatencyTable.of([outcome.ticks for outcome in outcomes], control_dt if realtime else None),
-        interrupted=len(outcomes) < episodes or "interrupted" in ended,
+        interrupted=len(outcomes) < episodes or outcomes[-1].ended == "interrupted",
     )
 
 

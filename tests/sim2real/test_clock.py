@@ -40,6 +40,21 @@ def test_being_late_by_more_than_a_period_drops_the_deadlines_in_between(clock: 
     assert overruns == [False, False, True, False, False]
 
 
+@pytest.mark.parametrize(("overslept", "calls"), [(0.0, 3), (0.4e-3, 3), (0.6e-3, 0), (5e-3, 0)])
+def test_preparations_take_place_only_where_they_delay_nothing(
+    clock: Any, monkeypatch: pytest.MonkeyPatch, overslept: float, calls: int
+) -> None:
+    sleep = clock.sleep
+    monkeypatch.setattr(clock, "sleep", lambda seconds: sleep(seconds + overslept))
+    prepared: list[float] = []
+    pacer = Pacer(clock, PERIOD)
+    for _ in range(4):
+        pacer.wait(lambda: prepared.append(clock.time))
+    assert len(prepared) == calls
+    clock.time += 1.5 * PERIOD
+    pacer.wait(lambda: pytest.fail("there is no time"))
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(work=st.lists(st.floats(0, 0.2), min_size=3, max_size=40))
 def test_commands_never_come_in_a_burst(clock: Any, work: list[float]) -> None:

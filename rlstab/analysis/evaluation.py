@@ -18,6 +18,7 @@ from rlstab.analysis.result import Result, Scalar
 from rlstab.errors import NonFiniteState, UserError
 from rlstab.runs.failure import FAILURE_FOLDER, add_clause, failure_name, save_failure
 from rlstab.runs.provenance import package_versions
+from rlstab.runs.seeding import EVALUATION_SEED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from rlstab.envs.disturbance import Disturbance
     from rlstab.policies.base import Policy
 
-DEFAULT_SEED = 10_000
-"""Far from the small seeds that training is usually given, so that evaluation begins in other states."""
+DEFAULT_SEED = EVALUATION_SEED
 STEP_LIMIT = 100_000
 _NATIVE_WORLDS = 64
 _OTHER_WORLDS = 16

@@ -11,6 +11,10 @@ from typing import SupportsIndex
 
 import numpy as np
 
+EVALUATION_SEED = 10_000
+"""Base seed of episodes that judge a policy, in analysis and deployment alike. Far from the small seeds that training
+is usually given, so that these episodes begin in other states."""
+
 
 def _digest(seed: int, key: tuple[str | SupportsIndex, ...]) -> bytes:
     """16 bytes that depend on the seed and on every part of the key, its type and its place."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rlstab.analysis.evaluation import DEFAULT_SEED
 from rlstab.envs.disturbance import Disturbance
 from rlstab.errors import NonFiniteState, UserError, suggest
 from rlstab.runs.environment import EnvSettings
 from rlstab.runs.failure import FAILURE_FOLDER, add_clause, failure_name, save_failure
+from rlstab.runs.seeding import EVALUATION_SEED
 from rlstab.sim2real.clock import Clock
 from rlstab.sim2real.contract import Contract
 from rlstab.sim2real.interrupts import Interrupts
@@ -94,7 +94,7 @@ def deploy(
     backend: str | None = None,
     *,
     env_id: str | Callable[[], Any] | None = None,
-    seed: int = DEFAULT_SEED,
+    seed: int = EVALUATION_SEED,
     episodes: int = 1,
     duration: float | None = None,
     realtime: bool = True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -60,7 +61,7 @@ def gymnasium_vec(
     if mode not in ("sync", "async"):
         message = f"mode is 'sync' or 'async', not '{mode}'"
         raise UserError(message)
-    make = _make_world if mode == "sync" else _make_in_worker
+    make = _make_world if mode == "sync" else functools.partial(_make_in_worker, os.getpid())
     makers = [functools.partial(make, env_id, max_episode_steps, env_kwargs or {})] * num_envs
     if mode == "sync":
         env: VectorEnv[Any, Any, Any] = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -83,9 +84,13 @@ def _make_world(env_id: str | EnvMaker, max_episode_steps: int | None, env_kwarg
     return _OwnLastObservation(make_one(env_id, max_episode_steps, env_kwargs))
 
 
-def _make_in_worker(env_id: str | EnvMaker, max_episode_steps: int | None, env_kwargs: dict[str, Any]) -> gymnasium.Env:
-    # Ctrl-C reaches every process of a terminal; the training decides when its workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _make_in_worker(
+    parent: int, env_id: str | EnvMaker, max_episode_steps: int | None, env_kwargs: dict[str, Any]
+) -> gymnasium.Env:
+    # Ctrl-C reaches every process of a terminal; the training decides when its workers end. Gymnasium also makes one
+    # environment in the parent, to look at its spaces.
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return _make_world(env_id, max_episode_steps, env_kwargs)
 
 

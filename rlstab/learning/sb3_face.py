@@ -118,13 +118,14 @@ class SB3Face(ABC):
         Parameters
         ----------
         path
-            ``.safetensors`` is appended if it is missing.
+            ``.safetensors`` is appended if it is missing, in place of ``.zip``.
         """
         from safetensors.numpy import save_file
 
         target = Path(path)
         if target.suffix != _SUFFIX:
-            target = target.with_name(target.name + _SUFFIX)
+            # SB3's callbacks ask for a .zip, which this is not.
+            target = target.with_name(target.name.removesuffix(".zip") + _SUFFIX)
         target.parent.mkdir(parents=True, exist_ok=True)
         tensors, skeleton = pack(self.state_dict())
         contiguous = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}

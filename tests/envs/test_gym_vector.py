@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import gymnasium
@@ -207,3 +208,14 @@ def test_after_an_interruption_new_episodes_come():
     later.load_state_dict(again.state_dict())
     seen.append(later.reset()[0])
     assert len(np.unique(np.concatenate(seen)[:, 0])) == 6
+
+
+def test_worker_processes_leave_ctrl_c_to_the_parent():
+    before = signal.getsignal(signal.SIGINT)
+    env = make_vec("CartPole-v1", 2, worker_processes=True)
+    try:
+        assert signal.getsignal(signal.SIGINT) is before
+        env.reset()
+        assert env.step(np.zeros(2, np.int64))[1].tolist() == [1.0, 1.0]
+    finally:
+        env.close()

@@ -34,7 +34,7 @@ _PACED_SECONDS = 3.0
 class QuickstartOptions:
     """Train, evaluate, export and deploy a policy, and write one self-contained page about it.
 
-    About five minutes on two processors. Interrupted, the same command goes on where it stopped.
+    Two to five minutes on two processors, by how busy they are. Interrupted, the same command goes on where it stopped.
     """
 
     env: str = "Hopper-v5"

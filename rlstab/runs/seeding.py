@@ -55,7 +55,7 @@ def generator(seed: int, *key: str | SupportsIndex) -> np.random.Generator:
 
 
 class EpisodeGenerator:
-    """One generator that is moved from episode to episode, at an eighth of the cost of making one for each.
+    """One generator that is moved from episode to episode, at a fraction of the cost of making one for each.
 
     Seed and purpose give the key, world and episode the upper half of the 256-bit counter; the lower half counts the
     draws within an episode.

@@ -95,4 +95,4 @@ def _program() -> list[str]:
             return [_NAME]
         script = script.absolute()
         return [str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)]
-    return [sys.executable, "-m", "rlstab.cli"]
+    return [sys.executable, "-m", "rlstab"]

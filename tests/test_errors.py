@@ -52,7 +52,7 @@ def test_another_installation_on_the_path_is_not_meant(
 
 def test_without_a_script_python_runs_the_module(venv: Path) -> None:
     (venv / "rlstab").unlink()
-    assert command("doctor") == f"{venv / 'python'} -m rlstab.cli doctor"
+    assert command("doctor") == f"{venv / 'python'} -m rlstab doctor"
 
 
 def test_the_command_works_as_printed() -> None:

@@ -167,10 +167,11 @@ def evaluate(
     if episodes < 1 or (num_envs is not None and num_envs < 1):
         raise UserError(f"evaluation needs at least one episode and one world; got {episodes} and {num_envs}")
     from rlstab.envs.gym_make import name_of
-    from rlstab.envs.registry import make_vec
+    from rlstab.envs.registry import make_vec, runs_natively
 
     began = time.perf_counter()
-    worlds = min(episodes, num_envs or _default_worlds(env_id))
+    usual = _NATIVE_WORLDS if runs_natively(env_id, env_kwargs) else _OTHER_WORLDS
+    worlds = min(episodes, num_envs or usual)
     played: list[Episodes] = []
 
     def play_some(first: int, count: int) -> None:
@@ -265,10 +266,3 @@ def aggregate_runs(
             name: [(x - scale[name][0]) / (scale[name][1] - scale[name][0]) for x in xs] for name, xs in scores.items()
         }
     return stats.aggregate(scores, over="runs", level=level, resamples=resamples, seed=seed)
-
-
-def _default_worlds(env_id: str | Callable[[], Any]) -> int:
-    from rlstab.envs.registry import native_ids
-
-    native = isinstance(env_id, str) and env_id.removeprefix("rlstab/") in native_ids()
-    return _NATIVE_WORLDS if native else _OTHER_WORLDS

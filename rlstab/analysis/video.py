@@ -302,7 +302,7 @@ def _environment(
 ) -> tuple[VectorEnv, Callable[[], Any]]:
     """One world that is the evaluation's ``episode``, and what draws it."""
     from rlstab.envs.batch_env import BatchEnv
-    from rlstab.envs.registry import make_vec, native_ids
+    from rlstab.envs.registry import make_vec, runs_natively
 
     def make(kwargs: dict[str, Any]) -> VectorEnv:
         return make_vec(
@@ -315,7 +315,7 @@ def _environment(
             env_kwargs=kwargs,
         )
 
-    drawable = isinstance(env_id, str) and env_id.removeprefix("rlstab/") not in native_ids()
+    drawable = isinstance(env_id, str) and not runs_natively(env_id, env_kwargs)
     refusal: Exception | None = None
     try:
         env = make({**env_kwargs, "render_mode": "rgb_array"} if drawable else env_kwargs)

@@ -21,9 +21,9 @@ files are read from disk), but tells the memory; the repetitions of all commands
 _PYTHON = "Python"
 _COMMANDS: dict[str, list[str]] = {
     "import rlstab": ["-c", "import rlstab"],
-    "rlstab --version": ["-m", "rlstab.cli", "--version"],
-    "rlstab --help": ["-m", "rlstab.cli", "--help"],
-    "rlstab train ppo --help": ["-m", "rlstab.cli", "train", "ppo", "--help"],
+    "rlstab --version": ["-m", "rlstab", "--version"],
+    "rlstab --help": ["-m", "rlstab", "--help"],
+    "rlstab train ppo --help": ["-m", "rlstab", "train", "ppo", "--help"],
     "bare interpreter": ["-c", "pass"],
     "import gymnasium": ["-c", "import gymnasium"],
     "import stable_baselines3": ["-c", "import stable_baselines3"],

@@ -168,8 +168,10 @@ def _load(path: Path, which: Which, options: EvaluateOptions) -> Subject:
 
 def _find(subject: Subject, options: EvaluateOptions, disturbances: Sequence[Disturbance]) -> Findings:
     from rlstab.analysis.evaluation import evaluate
+    from rlstab.runs.failure import FAILURE_FOLDER
 
     note(f"evaluating {subject.path} on {subject.env_id}: {options.episodes} episodes")
+    failures = FAILURE_FOLDER if subject.run is None else subject.run.path / FAILURE_FOLDER
     evaluation = evaluate(
         subject.policy,
         subject.env_id,
@@ -179,6 +181,7 @@ def _find(subject: Subject, options: EvaluateOptions, disturbances: Sequence[Dis
         disturbances=disturbances,
         max_episode_steps=subject.settings.max_episode_steps,
         env_kwargs=subject.settings.env_kwargs,
+        failure_folder=failures,
     )
     figures: tuple[Path, ...] = ()
     if subject.run is not None:

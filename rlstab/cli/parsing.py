@@ -7,6 +7,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from rlstab.errors import UserError
@@ -51,7 +52,7 @@ def parse(
     program = f"rlstab {command}"
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _whole_numbers():
             return tyro.cli(options, args=_spell_as_declared(argv), prog=program, description=description, **extra)
     except SystemExit as stop:
         if not stop.code:
@@ -103,6 +104,44 @@ def value_of(flag: str, argv: Sequence[str]) -> str | None:
 def asks_for_help(argv: Sequence[str]) -> bool:
     """Whether ``-h`` or ``--help`` is among the arguments."""
     return "-h" in argv or "--help" in argv
+
+
+def _whole_numbers() -> Any:
+    """Tyro with integers that may be written as people write large ones: 1e6, 1_000_000."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
+        if type_info.type is not int:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda texts: whole_number(texts[0]),
+            is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
+
+
+def whole_number(text: str) -> int:
+    """Read ``"1000000"``, ``"1_000_000"`` or ``"1e6"``.
+
+    Raises
+    ------
+    ValueError
+        It is not a whole number.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        number = Decimal(text) if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE]\+?\d{1,2}", text) else Decimal("nan")
+        if not number.is_finite() or number != number.to_integral_value():
+            raise ValueError(f"{text!r} is not a whole number") from None
+        return int(number)
 
 
 def _spell_as_declared(argv: Sequence[str]) -> list[str]:

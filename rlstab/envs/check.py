@@ -28,7 +28,7 @@ from rlstab.envs.check_values import (
 )
 from rlstab.envs.gym_make import make_one
 from rlstab.envs.rendering import choose_backend
-from rlstab.errors import UserError
+from rlstab.errors import UserError, command
 
 __all__ = ["Finding", "check_env"]
 
@@ -115,7 +115,8 @@ class _Check:
             limit = -1 if isinstance(self.env_id, str) else None
             env = make_one(self.env_id, limit, {**self.env_kwargs, **more})
         except UserError as problem:
-            self.give_up("not-made", str(problem), "See `rlstab list envs`, or write 'module:Id' for your own")
+            see = command("list", "envs")
+            self.give_up("not-made", str(problem), f"See `{see}`, or write 'module:Id' for your own")
         except Exception as problem:
             self.give_up("not-made", f"the constructor raised {_cause(problem)}", "Mend it, or pass the right settings")
         self.made.append(env)

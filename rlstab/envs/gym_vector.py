@@ -15,7 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from rlstab.envs.gym_make import EnvMaker, make_one, name_of
-from rlstab.errors import NonFiniteState, UserError
+from rlstab.errors import NonFiniteState, UserError, command
 from rlstab.runs.seeding import derive_seed
 
 
@@ -257,7 +257,7 @@ class GymnasiumVec(VectorWrapper):
         step = int(self.elapsed_steps[worlds[0]])
         message = (
             f"{self.name} produced NaN or infinity in world(s) {worlds} at step {step} of the episode "
-            f"(step {self.total_steps} of this environment): check the environment with `rlstab check-env`"
+            f"(step {self.total_steps} of this environment): `{command('check-env', self.name)}` may say why"
         )
         plain = {path: leaf for name, array in arrays.items() for path, leaf in _leaves(name, array)}
         raise NonFiniteState(message, step=self.total_steps, worlds=worlds, arrays=plain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from gymnasium.vector import VectorEnv
@@ -55,6 +55,24 @@ def make_task(env_id: str, **task_kwargs: Any) -> Task:
         message = f"{env_id} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}"
         raise UserError(message)
     return task_class(**task_kwargs)
+
+
+def runs_natively(
+    env_id: str | Callable[[], Any], env_kwargs: Mapping[str, Any] | None = None, backend: Backend = "auto"
+) -> bool:
+    """Whether `make_vec` would make native batched physics of this: there is such a task, and it has these settings.
+
+    Asked for by its prefix or by ``backend="native"``, it is native whatever the settings; wrong ones are refused.
+    """
+    from rlstab.envs.gym_mujoco import TASKS
+
+    if not isinstance(env_id, str) or backend == "gymnasium":
+        return False
+    name = env_id.removeprefix(_PREFIX)
+    if name not in TASKS:
+        return False
+    known = {field.name for field in dataclasses.fields(TASKS[name])}
+    return backend == "native" or name != env_id or (env_kwargs or {}).keys() <= known
 
 
 def make_vec(
@@ -116,7 +134,7 @@ def make_vec(
     kwargs = env_kwargs or {}
     if backend == "native":
         make_task(str(env_id), **kwargs)  # Raises with the nearest names.
-    if isinstance(env_id, str) and backend != "gymnasium" and _runs_natively(env_id, kwargs, backend):
+    if runs_natively(env_id, kwargs, backend):
         from rlstab.envs.batch_env import BatchEnv
 
         return BatchEnv(
@@ -141,17 +159,6 @@ def make_vec(
         world_offset=world_offset,
         env_kwargs=kwargs,
     )
-
-
-def _runs_natively(env_id: str, kwargs: dict[str, Any], backend: Backend) -> bool:
-    """Whether there is a native task, and it knows the settings or was asked for by name."""
-    from rlstab.envs.gym_mujoco import TASKS
-
-    name = env_id.removeprefix(_PREFIX)
-    if name not in TASKS:
-        return False
-    known = {field.name for field in dataclasses.fields(TASKS[name])}
-    return backend == "native" or name != env_id or kwargs.keys() <= known
 
 
 def _why_not_native(env_id: str | Callable[[], Any], kwargs: dict[str, Any], backend: Backend) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from rlstab.runs.info import RunInfo
 
@@ -21,6 +21,10 @@ class EnvSettings:
     """Time limit in control steps; None: the environment's own."""
     env_kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     """Constructor arguments."""
+
+    def __post_init__(self) -> None:
+        # They may come from JSON, where `to_json` wrote infinity as a word.
+        object.__setattr__(self, "env_kwargs", _with_infinities(self.env_kwargs))
 
     @classmethod
     def of_run(cls, info: RunInfo) -> EnvSettings:
@@ -54,3 +58,12 @@ class EnvSettings:
         if isinstance(env_id, str) and isinstance(self.env_id, str):
             return env_id.removeprefix(_PREFIX) == self.env_id.removeprefix(_PREFIX)
         return env_id == self.env_id
+
+
+def _with_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_infinities(item) for key, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        items = cast("list[Any] | tuple[Any, ...]", value)
+        return type(items)(_with_infinities(item) for item in items)
+    return float(value) if value in ("inf", "-inf") else value

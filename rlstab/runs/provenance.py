@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
@@ -22,6 +23,8 @@ _PACKAGES = (
     "onnx",
     "onnxruntime",
 )
+
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def package_versions() -> dict[str, str]:
@@ -73,8 +76,30 @@ def machine() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors that this process may keep busy: those it may run on, within the quota of its container."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cpu_quota(_CONTROL_GROUPS)
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def _cpu_quota(root: Path) -> float | None:
+    """Processors that the control group's limit amounts to (``docker run --cpus 2``); None: no limit.
+
+    A container sees its own group at the root of the hierarchy; outside one the root has no limit.
+    """
+    try:
+        quota, period = (root / "cpu.max").read_text().split()  # Version 2: "max 100000" or "200000 100000".
+    except (OSError, ValueError):
+        try:  # Version 1
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        except OSError:
+            return None
+    try:
+        processors = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return processors if processors > 0 else None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

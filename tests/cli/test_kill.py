@@ -21,7 +21,7 @@ TRAIN += ["--checkpoint-every", "10000", "--seed", "5"]
 
 
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "rlstab.cli", *arguments]
+    command = [sys.executable, "-m", "rlstab", *arguments]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 

@@ -118,6 +118,6 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 def test_module_can_be_run():
-    done = subprocess.run([sys.executable, "-m", "rlstab.cli", "--version"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "rlstab", "--version"], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.startswith("rlstab ")

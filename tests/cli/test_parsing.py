@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from rlstab.cli.parsing import parse, parse_parts, value_of
+from rlstab.cli.parsing import parse, parse_parts, value_of, whole_number
 from rlstab.errors import UserError
 
 
@@ -83,3 +83,17 @@ def test_value_of_takes_the_last_and_both_spellings():
     assert value_of("--env", ["--env", "a", "--env=b"]) == "b"
     assert value_of("--env", ["--environment", "a"]) is None
     assert value_of("--env", ["--env"]) is None
+
+
+@pytest.mark.parametrize(("text", "number"), [("12", 12), ("1_000", 1000), ("1e6", 10**6), ("2.5E3", 2500), ("-3", -3)])
+def test_whole_numbers_as_people_write_them(text, number):
+    assert whole_number(text) == number
+    assert parse(Flags, ["--steps", text], "try").steps == number
+
+
+@pytest.mark.parametrize("text", ["1.5", "25e-1", "1e-3", "1.25e1", "nan", "inf", "1e999", "", "six"])
+def test_other_numbers_are_not_whole(text):
+    with pytest.raises(ValueError, match="not a whole number"):
+        whole_number(text)
+    with pytest.raises(UserError, match="--steps"):
+        parse(Flags, [f"--steps={text}"], "try")

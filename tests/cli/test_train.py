@@ -141,7 +141,7 @@ def test_resume_extends_a_run_and_equals_the_uninterrupted_one(call, tmp_path, t
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path, call, tiny):
-    command = [sys.executable, "-m", "rlstab.cli", *tiny, "--total-steps", "10000000", "--run-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "rlstab", *tiny, "--total-steps", "10000000", "--run-dir", str(tmp_path)]
     process = subprocess.Popen([*command, "--name", "a"], stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     assert process.stderr is not None
     for line in process.stderr:

@@ -31,3 +31,9 @@ def test_the_same_environment_keeps_its_settings(name: str) -> None:
 def test_another_environment_has_its_own() -> None:
     assert TRAINED.elsewhere("Walker2d-v5") == EnvSettings("Walker2d-v5", None, {})
     assert TRAINED.elsewhere(dict) == EnvSettings(dict, None, {})
+
+
+def test_infinities_that_json_holds_as_words_are_numbers_again():
+    settings = EnvSettings("Hopper-v5", env_kwargs={"healthy_z_range": [0.7, "inf"], "deep": {"low": "-inf"}, "s": "x"})
+    infinity = float("inf")
+    assert settings.env_kwargs == {"healthy_z_range": [0.7, infinity], "deep": {"low": -infinity}, "s": "x"}

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree
 
-from rlstab.errors import UserError, suggest
+from rlstab.errors import UserError, pip_install, suggest
 
 # Elements that add bodies of their own, so that counting <body> elements no longer gives MuJoCo's numbering.
 _GENERATORS = ("include", "replicate", "attach", "composite", "flexcomp")
@@ -24,7 +24,7 @@ def assets_folder() -> Path:
     """
     spec = importlib.util.find_spec("gymnasium")
     if spec is None or not spec.submodule_search_locations:
-        message = "gymnasium, which brings the MuJoCo models, is not installed: pip install 'gymnasium[mujoco]'"
+        message = f"gymnasium, which brings the MuJoCo models, is not installed: {pip_install('gymnasium[mujoco]')}"
         raise UserError(message)
     return Path(spec.submodule_search_locations[0]) / "envs" / "mujoco" / "assets"
 

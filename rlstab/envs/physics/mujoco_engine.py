@@ -278,7 +278,7 @@ def _working_data(model: mujoco.MjModel) -> mujoco.MjData:
 def _drop_idle_stages(model: mujoco.MjModel) -> None:
     """Switch off pipeline stages that can't change this model's results.
 
-    Islands reorder the constraint solve (about 8 % of a HalfCheetah step at these sizes); sensors and contacts are
+    Islands reorder the constraint solve, which costs time at these sizes; sensors and contacts are
     dropped where the model has none. Automatic resets are dropped because they would hide a diverged state from the
     user.
     """

@@ -52,9 +52,9 @@ STEP, RESET = 0, 1
 _IDLE_POLLS = 600
 
 
-# The Python bindings install a timer callback, for which MuJoCo reads the clock some forty times a step: 18 % of a
-# Hopper step, 28 % of an InvertedPendulum step. Only `mjData.timer` is lost without it. Creating an `MjData` puts it
-# back, so it is cleared before each job.
+# The Python bindings install a timer callback, for which MuJoCo reads the clock some forty times a step: much of the
+# step of a small model. Only `mjData.timer` is lost without it. Creating an `MjData` puts it back, so it is cleared
+# before each job.
 _TIMER_CALLBACK = np.ctypeslib.as_array((ctypes.c_int64 * 1).in_dll(ctypes.CDLL(str(_LIBRARY)), "mjcb_time"))
 
 

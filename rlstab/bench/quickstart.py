@@ -152,7 +152,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Qui
 
 
 def _quickstart(seed: int, work: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "rlstab.cli", "quickstart", "--seed", str(seed), "--out", str(work / str(seed))]
+    command = [sys.executable, "-m", "rlstab", "quickstart", "--seed", str(seed), "--out", str(work / str(seed))]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, env=dict(os.environ), check=False)
     if done.returncode:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]

@@ -77,7 +77,7 @@ class Study(Result):
         figure, axes = plt.subplots(1, len(self.envs), figsize=(3.4 * len(self.envs), 2.7), squeeze=False)
         for ax, env in zip(axes[0], self.envs, strict=True):
             plots.learning_curves(list(self.curves[env].values()), ax)
-            ax.set_title(env, fontsize=9)
+            ax.set_title(env, fontsize=9, loc="right")  # The legend is on the left.
         figure.tight_layout()
         figure.savefig(path, dpi=150)
         plt.close(figure)

@@ -23,7 +23,7 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "quickstart": Command("quickstart", "", "Train, evaluate, export and deploy Hopper in about five minutes"),
+    "quickstart": Command("quickstart", "", "Train, evaluate, export and deploy Hopper in a few minutes"),
     "train": Command("train", "METHOD", "Train a policy, or go on with an interrupted run (--resume RUN)"),
     "evaluate": Command("evaluate", "RUN...", "Returns of trained policies, with confidence intervals; video"),
     "export": Command("export", "RUN", "Write a policy as ONNX with its contract"),

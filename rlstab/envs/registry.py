@@ -134,7 +134,7 @@ def make_vec(
     kwargs = env_kwargs or {}
     if backend == "native":
         make_task(str(env_id), **kwargs)  # Raises with the nearest names.
-    if runs_natively(env_id, kwargs, backend):
+    if isinstance(env_id, str) and runs_natively(env_id, kwargs, backend):
         from rlstab.envs.batch_env import BatchEnv
 
         return BatchEnv(

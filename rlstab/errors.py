@@ -65,6 +65,12 @@ def suggest(name: str, candidates: Iterable[str], limit: int = 3) -> str:
     return "; did you mean " + " or ".join(f"'{by_folded[match]}'" for match in near) + "?"
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, in one line: its first, or its type if it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 def command(*words: object) -> str:
     """Phrase a command line of this program that works as printed, quoted for a shell.
 

@@ -17,6 +17,7 @@ from rlstab.envs.disturbance import Disturbance, attach_all, required_fields
 from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
 from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import Task
+from rlstab.envs.worlds import chosen_worlds
 from rlstab.errors import NonFiniteState, UserError
 from rlstab.runs.seeding import EpisodeGenerator, generator
 
@@ -158,6 +159,8 @@ class BatchEnv(VectorEnv):
         NonFiniteState
             Physics, observation or reward became NaN or infinite; carries the offending arrays.
         """
+        if self._seen is None:
+            raise UserError("reset the environment before its first step")
         action = np.asarray(actions, np.float64)
         if action.shape != self._action_shape:
             message = f"actions must have shape {self._action_shape}, got {action.shape}"
@@ -206,6 +209,8 @@ class BatchEnv(VectorEnv):
             "total_steps": self.total_steps,
             "before": np.array(self._before),
             "seen": None if self._seen is None else self._seen.copy(),
+            "task": self.task.id,
+            "kinds": self._kinds(),
             "disturbances": [disturbance.state_dict() for disturbance in self.disturbances],
         }
 
@@ -217,10 +222,13 @@ class BatchEnv(VectorEnv):
         UserError
             The state is that of another task, number of worlds or set of disturbances.
         """
-        if len(state["disturbances"]) != len(self.disturbances):
-            saved_count = len(state["disturbances"])
-            message = f"the saved environment has {saved_count} disturbances, this one {len(self.disturbances)}"
-            raise UserError(message)
+        for what, saved, own in (
+            ("task", state["task"], self.task.id),
+            ("disturbances", state["kinds"], self._kinds()),
+        ):
+            if saved != own:
+                message = f"the saved environment's {what}: {saved or 'none'}; this one's: {own or 'none'}"
+                raise UserError(message)
         self.physics.load_state_dict(state["physics"])
         self._seed = int(state["seed"])
         self._episode[...] = state["episode"]
@@ -241,7 +249,10 @@ class BatchEnv(VectorEnv):
         """
         from rlstab.envs.rendering import Renderer
 
-        if self._renderer is None or self._renderer.size != (width, height):
+        if self._renderer is not None and self._renderer.size != (width, height):
+            self._renderer.close()
+            self._renderer = None
+        if self._renderer is None:
             self._renderer = Renderer(self.physics.model, width, height)
         return self._renderer.frame(self.physics.qpos[world], self.physics.qvel[world])
 
@@ -289,11 +300,14 @@ class BatchEnv(VectorEnv):
             raise UserError(message)
         if not options:
             return self._all_worlds
-        worlds = self._all_worlds[np.asarray(next(iter(options.values())))]
+        worlds = np.flatnonzero(chosen_worlds(options, self.num_envs)[0])
         if seeded and len(worlds) < self.num_envs:
             message = "a new seed begins the episodes of all worlds: leave out the choice of worlds"
             raise UserError(message)
         return worlds if self._seen is not None else self._all_worlds
+
+    def _kinds(self) -> str:
+        return ", ".join(type(disturbance).__name__.strip("_") for disturbance in self.disturbances)
 
     def _start_numbers(self, world: int) -> np.random.Generator:
         return self._start_generator.at(self._seed, "start", self._world_offset + world, int(self._episode[world]))

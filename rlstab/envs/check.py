@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import sys
-import traceback
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, NoReturn
 
 import gymnasium
@@ -26,7 +23,7 @@ from rlstab.envs.check_values import (
     step_findings,
     warning,
 )
-from rlstab.envs.gym_make import make_one
+from rlstab.envs.gym_make import cause, draws_with_mujoco, make_one
 from rlstab.envs.rendering import choose_backend
 from rlstab.errors import UserError, command
 
@@ -103,7 +100,7 @@ class _Check:
                 try:
                     env.close()
                 except Exception as problem:
-                    self.add(error("close-raises", f"close() raised {_cause(problem)}", "Make close() always work"))
+                    self.add(error("close-raises", f"close() raised {cause(problem)}", "Make close() always work"))
 
     def add(self, finding: Finding) -> None:
         """Keep the first finding of each kind."""
@@ -118,7 +115,7 @@ class _Check:
             see = command("list", "envs")
             self.give_up("not-made", str(problem), f"See `{see}`, or write 'module:Id' for your own")
         except Exception as problem:
-            self.give_up("not-made", f"the constructor raised {_cause(problem)}", "Mend it, or pass the right settings")
+            self.give_up("not-made", f"the constructor raised {cause(problem)}", "Mend it, or pass the right settings")
         self.made.append(env)
         return env
 
@@ -205,10 +202,10 @@ class _Check:
             return method(*arguments, **named)
         except Exception as problem:
             if name == "reset-after-end":
-                what = f"reset() raised {_cause(problem)} after an episode had ended"
+                what = f"reset() raised {cause(problem)} after an episode had ended"
                 fix = "reset() must bring everything back to a fresh start, whatever happened before"
             else:
-                what, fix = f"{name}() raised {_cause(problem)}", "Mend it; the place in your code is named"
+                what, fix = f"{name}() raised {cause(problem)}", "Mend it; the place in your code is named"
             return self.give_up(f"{name}-raises", what, fix)
 
     def look_at_observation(self, observation: Any, source: str) -> None:
@@ -240,11 +237,12 @@ class _Check:
             self.add(error("gymnasium", what, "See gymnasium's page on making your own environment"))
 
     def draw(self) -> None:
-        modes = (getattr(self.made[0].unwrapped, "metadata", None) or {}).get("render_modes") or ()
-        if "rgb_array" not in modes:
+        metadata: Any = getattr(self.made[0].unwrapped, "metadata", None)
+        modes = metadata.get("render_modes") if isinstance(metadata, dict) else None
+        if "rgb_array" not in (modes or ()):
             return
         try:
-            if "mujoco" in sys.modules:
+            if draws_with_mujoco(self.made[0]):
                 choose_backend()
         except UserError as problem:
             self.add(warning("render-unavailable", f"pictures could not be tried: {problem}", "Training works without"))
@@ -260,16 +258,9 @@ class _Check:
             return
         except Exception as problem:
             fix = "Mend render(), or install what it needs; training works without"
-            self.add(warning("render-raises", f"render() raised {_cause(problem)}", fix))
+            self.add(warning("render-raises", f"render() raised {cause(problem)}", fix))
             return
         if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3):
             seen = getattr(picture, "shape", type(picture).__name__)
             fix = "Return an array (height, width, 3) of uint8"
             self.add(error("render-type", f"render() with 'rgb_array' returned {seen}", fix))
-
-
-def _cause(problem: BaseException) -> str:
-    """Type, message and place of an exception in one line."""
-    place = traceback.extract_tb(problem.__traceback__)[-1]
-    message = " ".join(str(problem).split())
-    return f"{type(problem).__name__}: {message} ({Path(place.filename).name}:{place.lineno})"

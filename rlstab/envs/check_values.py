@@ -161,6 +161,8 @@ def _box_findings(space: spaces.Box, value: Any, where: str) -> Iterator[Finding
             f"{where} is {value.dtype}, its space {space.dtype}",
             f"Return observation.astype(np.{space.dtype}), or declare the space with dtype=np.{value.dtype}",
         )
+        if value.dtype.kind not in "fiub":
+            return
     outside = np.flatnonzero(((value < space.low) | (value > space.high)).reshape(-1))
     if len(outside):
         first = int(outside[0])

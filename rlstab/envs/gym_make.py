@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -35,28 +37,63 @@ def make_one(
         message = f"max_episode_steps must be at least 1, or -1 for none, got {max_episode_steps}"
         raise UserError(message)
     if not isinstance(env_id, str):
-        env = env_id(**kwargs)
+        try:
+            env = env_id(**kwargs)
+        except Exception as error:
+            raise _not_made(name_of(env_id), error) from error
         if not isinstance(env, gymnasium.Env):
             message = f"{name_of(env_id)} made {type(env).__name__}, which is not a gymnasium.Env"
             raise UserError(message)
-        return TimeLimit(env, max_episode_steps) if max_episode_steps and max_episode_steps > 0 else env
+        return _with_time_limit(env, max_episode_steps)
     check_known(env_id)
     try:
         with warnings.catch_warnings():
             # An older version of an environment is the user's choice.
             warnings.filterwarnings("ignore", message=".*is out of date.*")
-            # Gymnasium's checker slows every step down; `rlstab.envs.check` looks at more, once.
+            # Instead of gymnasium's checker; `rlstab.envs.check` looks at more, when asked.
             env = gymnasium.make(env_id, max_episode_steps, disable_env_checker=True, **kwargs)
     except ModuleNotFoundError as error:
         message = f"{env_id} needs the package '{error.name}', which is not installed"
         raise UserError(message) from error
-    except (TypeError, gymnasium.error.Error) as error:
-        message = f"{env_id} can't be made: {' '.join(str(error).split())}"
-        raise UserError(message) from error
-    if kwargs.get("render_mode") and "mujoco" in sys.modules:
+    except UserError:
+        raise
+    except Exception as error:
+        raise _not_made(env_id, error) from error
+    if kwargs.get("render_mode") and draws_with_mujoco(env):
         # Left to itself, gymnasium tries a window first, which without a screen ends the process.
         choose_backend()
     return env
+
+
+def draws_with_mujoco(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether an environment's pictures are MuJoCo's: it has a compiled model."""
+    mujoco = sys.modules.get("mujoco")
+    return mujoco is not None and isinstance(getattr(env.unwrapped, "model", None), mujoco.MjModel)
+
+
+def cause(problem: BaseException) -> str:
+    """Type, message and place of an exception in one line."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}{place}"
+
+
+def _not_made(name: str, error: Exception) -> UserError:
+    # Gymnasium's own errors and refused settings explain themselves.
+    known = isinstance(error, TypeError | gymnasium.error.Error)
+    return UserError(f"{name} can't be made: {' '.join(str(error).split()) if known else cause(error)}")
+
+
+def _with_time_limit(env: gymnasium.Env[Any, Any], max_episode_steps: int | None) -> gymnasium.Env[Any, Any]:
+    """Replace the time limits that an environment was made with; -1 removes them, None keeps them."""
+    if max_episode_steps is None:
+        return env
+    inner = env
+    while isinstance(inner, gymnasium.Wrapper):
+        if isinstance(inner, TimeLimit):
+            inner._max_episode_steps = sys.maxsize
+        inner = inner.env
+    return TimeLimit(env, max_episode_steps) if max_episode_steps > 0 else env
 
 
 def check_known(env_id: str) -> None:

@@ -15,6 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from rlstab.envs.gym_make import EnvMaker, make_one, name_of
+from rlstab.envs.worlds import chosen_worlds
 from rlstab.errors import NonFiniteState, UserError, command
 from rlstab.runs.seeding import derive_seed
 
@@ -142,31 +143,24 @@ class GymnasiumVec(VectorWrapper):
         seed
             New base seed. Without one, the first reset takes that of the constructor and later ones go on.
         options
-            ``{"worlds": mask or indices}`` resets only those; the rest is for the environments.
+            ``{"worlds": mask or indices}``, or gymnasium's ``{"reset_mask": mask}``, resets only those; the rest is
+            for the environments.
         """
         if seed is not None:
             if not isinstance(seed, int | np.integer):
                 message = "the seed of a batch environment is one integer: world i uses (seed, i)"
                 raise UserError(message)
             self._seed, self._seeded, self._resumed = int(seed), False, 0
-        mask = np.ones(self.num_envs, bool)
-        if options and "worlds" in options:
-            options = dict(options)
-            mask[:] = False
-            mask[np.asarray(options.pop("worlds"))] = True
+        mask, rest = chosen_worlds(options, self.num_envs)
         if not self._seeded:
             # Every world has its seed from the beginning, even if it is not among the first to be reset.
             mask[:] = True
-        if not mask.any():
-            message = "reset was asked for no world at all"
-            raise UserError(message)
-        options = options or None
         if not mask.all():
-            options = {**(options or {}), "reset_mask": mask}
+            rest["reset_mask"] = mask
         self.elapsed_steps[mask] = 0
         seeds: Any = None if self._seeded else self._seeds()
         self._seeded = True
-        observation, infos = self.env.reset(seed=seeds, options=options)
+        observation, infos = self._alive(self.env.reset, seed=seeds, options=rest or None)
         self._guard({"observation": observation})
         return observation, infos
 
@@ -178,7 +172,7 @@ class GymnasiumVec(VectorWrapper):
         NonFiniteState
             An observation or reward is NaN or infinite.
         """
-        observation, reward, terminated, truncated, infos = self.env.step(actions)
+        observation, reward, terminated, truncated, infos = self._alive(self.env.step, actions)
         self.total_steps += 1
         self.elapsed_steps += 1
         if "final_obs" in infos:
@@ -244,6 +238,16 @@ class GymnasiumVec(VectorWrapper):
         filler = rows[int(np.argmax(ended))]
         chosen = [row if done else filler for row, done in zip(rows, ended, strict=True)]
         return concatenate(space, chosen, create_empty_array(space, self.num_envs))
+
+    def _alive(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call into the worlds; a worker process that died is the user's to know about."""
+        try:
+            return call(*args, **kwargs)
+        except (BrokenPipeError, EOFError, ConnectionResetError) as error:
+            raise UserError(
+                f"a worker process of {self.name} died (killed, out of memory, or a crash in native code): try fewer "
+                "worlds, or step them in this process"
+            ) from error
 
     def _guard(self, arrays: dict[str, Any], where: Any = True) -> None:
         bad = np.zeros(self.num_envs, bool)

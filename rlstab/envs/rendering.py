@@ -43,9 +43,9 @@ os._exit(0)
 def choose_backend() -> Backend:
     """Find a way of rendering that works on this machine, and set ``MUJOCO_GL`` to it for other libraries.
 
-    ``MUJOCO_GL`` decides if it is set. Otherwise EGL and then OSMesa are tried in a process of their own, because a
-    failed try can't be undone, and may crash; the answer is kept for the life of this process. Whoever draws with
-    another library should call this first.
+    ``MUJOCO_GL`` decides if it is ``egl``, ``osmesa`` or ``glfw``. Otherwise EGL and then OSMesa are tried in a process
+    of their own, because a failed try can't be undone, and may crash; what works is kept for the life of this process.
+    Whoever draws with another library should call this first.
 
     Raises
     ------

@@ -13,6 +13,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from rlstab.envs.worlds import CHOICES
 from rlstab.errors import UserError
 
 
@@ -54,6 +55,9 @@ class SB3VecEnv(VecEnv):
         options = self._options[0]
         if any(other != options for other in self._options):
             message = "all worlds of a batch take the same reset options"
+            raise UserError(message)
+        if options and options.keys() & set(CHOICES):
+            message = "Stable-Baselines3 resets all worlds: leave the choice of worlds out of the options"
             raise UserError(message)
         observation, infos = self.env.reset(seed=self._seed, options=options or None)
         self._seed = None

@@ -60,7 +60,7 @@ class SingleEnv(gymnasium.Env[FloatArray, NDArray[np.float32]]):
             raise UserError(message)
         self.render_mode = render_mode
         self.batch = BatchEnv(
-            make_task(task, **task_kwargs), disturbances=disturbances, max_episode_steps=_NEVER, autoreset=False
+            make_task(task, **task_kwargs), disturbances=disturbances, max_episode_steps=-1, autoreset=False
         )
         self.observation_space = self.batch.single_observation_space
         self.action_space = self.batch.single_action_space
@@ -101,9 +101,6 @@ class SingleEnv(gymnasium.Env[FloatArray, NDArray[np.float32]]):
     def close(self) -> None:
         """Free the engine and the renderer."""
         self.batch.close()
-
-
-_NEVER = 2**62
 
 
 def make_batch(

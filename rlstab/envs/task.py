@@ -19,6 +19,10 @@ class ObservationTerm:
     name: str
     dim: int
     unit: str = ""
+    clip: tuple[float, float] | None = None
+    """Limits that the observation keeps each entry in."""
+    frame: str = ""
+    """``world`` or ``base`` where a vector's components need one."""
 
 
 @dataclass(frozen=True)

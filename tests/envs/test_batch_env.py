@@ -151,13 +151,20 @@ def test_nan_stops_with_the_state_and_the_step():
     assert np.isfinite(caught.value.arrays["qpos"][:2]).all()
 
 
+def started(env_id, num_envs):
+    env = make_vec(env_id, num_envs)
+    env.reset(seed=0)
+    return env
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: make_vec("Hopper-v5", 0), "num_envs must be at least 1"),
         (lambda: make_vec("Hoper-v5", 1, backend="native"), "did you mean 'Hopper-v5'"),
         (lambda: make_vec("rlstab/Hopper-v5", 1, env_kwargs={"leg_count": 3}), "no setting leg_count"),
-        (lambda: make_vec("Hopper-v5", 2).step(np.zeros((3, 3))), r"shape \(2, 3\), got \(3, 3\)"),
+        (lambda: started("Hopper-v5", 2).step(np.zeros((3, 3))), r"shape \(2, 3\), got \(3, 3\)"),
+        (lambda: make_vec("Hopper-v5", 2).step(np.zeros((2, 3))), "reset the environment before its first step"),
         (lambda: make_vec("Hopper-v5", 2).reset(seed=[1, 2]), "one integer"),
         (lambda: make_vec("Hopper-v5", 2, max_episode_steps=0), "at least 1, or -1"),
         (lambda: make_vec("Hopper-v5", 2, max_episode_steps=-2), "at least 1, or -1"),

@@ -13,7 +13,6 @@ from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView
 from rlstab.envs.disturbance.ranges import Scalar, bounds, check_bounds, draw_integer
 from rlstab.envs.disturbance.streams import StreamEffect
 from rlstab.envs.physics.interface import IntArray
-from rlstab.errors import UserError
 
 Array = NDArray[Any]
 
@@ -24,11 +23,10 @@ class _Delay(Disturbance):
     jitter: int = 0
 
     def __post_init__(self) -> None:
-        check_bounds("steps", self.steps, 0, 1000)
-        check_bounds("jitter", self.jitter, 0, 1000)
-        if any(bound != round(bound) for bound in (*bounds(self.steps), self.jitter)):
-            message = f"delays are whole control steps, got steps={self.steps}, jitter={self.jitter}"
-            raise UserError(message)
+        super().__post_init__()
+        check_bounds("steps", self.steps, 0, 1000, whole=True)
+        check_bounds("jitter", self.jitter, 0, 1000, fixed=True, whole=True)
+        object.__setattr__(self, "jitter", int(self.jitter))
 
     @abstractmethod
     def attach(self, view: EnvView) -> Effect:

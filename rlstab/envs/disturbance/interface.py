@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -92,7 +93,13 @@ class Disturbance(ABC):
     """
 
     kind: ClassVar[str]
-    needs_physics: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        # A sweep over numpy.arange gives numpy's numbers, which JSON does not know.
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ class ObservationNoise(Disturbance):
     scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bounds("sigma", self.sigma, 0.0)
         if self.distribution not in ("gaussian", "uniform"):
             message = f"noise is 'gaussian' or 'uniform', not '{self.distribution}'"

@@ -18,6 +18,8 @@ from rlstab.envs.physics.interface import FloatArray, IntArray
 from rlstab.envs.physics.model_parts import Kind, index_of
 from rlstab.errors import UserError, suggest
 
+_LEAST_MASS = 1e-6
+
 ParameterRows = dict[str, NDArray[Any]]
 """Model fields by name, one row a world."""
 
@@ -28,8 +30,6 @@ Selection = dict[str, Any]
 @dataclass(frozen=True)
 class ParameterChange(Disturbance):
     """A disturbance of model parameters, constant during an episode."""
-
-    needs_physics: ClassVar[bool] = True
 
     @abstractmethod
     def selection(self, model: Any) -> Selection:
@@ -100,13 +100,18 @@ class ParameterScale(ParameterChange):
     names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.parameter not in _SELECTORS:
             hint = suggest(self.parameter, _SELECTORS) or f"; known: {', '.join(_SELECTORS)}"
             message = f"there is no parameter '{self.parameter}' to scale{hint}"
             raise UserError(message)
-        check_bounds(f"factor of {self.parameter}", self.factor, 0.0)
+        # A robot without mass has no accelerations.
+        check_bounds(f"factor of {self.parameter}", self.factor, _LEAST_MASS if self.parameter == "mass" else 0.0)
         if self.parameter == "gravity" and self.names is not None:
             message = "gravity acts on everything, so it takes no names"
+            raise UserError(message)
+        if isinstance(self.names, str):
+            message = f"names is a list: write names=({self.names!r},)"
             raise UserError(message)
         if self.names is not None:
             object.__setattr__(self, "names", tuple(self.names))
@@ -140,7 +145,7 @@ class GravityTilt(ParameterChange):
     Parameters
     ----------
     angle_deg
-        Degrees from the model's own gravity direction, 0 to 90.
+        Degrees from straight down, 0 to 90; the model's own gravity must point there.
     azimuth_deg
         Degrees around the vertical of the direction it leans to, from x towards y.
 
@@ -156,11 +161,15 @@ class GravityTilt(ParameterChange):
     azimuth_deg: Scalar = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bounds("angle_deg", self.angle_deg, 0.0, 90.0)
         check_bounds("azimuth_deg", self.azimuth_deg, -math.inf)
 
     def selection(self, model: Any) -> Selection:
         """See `ParameterChange.selection`."""
+        if np.any(model.opt.gravity[:2] != 0):
+            message = f"gravity_tilt needs a model whose gravity is vertical, this one's is {model.opt.gravity}"
+            raise UserError(message)
         return {"opt.gravity": slice(None)}
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
@@ -208,6 +217,8 @@ class ModelChanges(Effect):
         self._set(np.flatnonzero(np.isfinite(self.drawn[:, 0, 0])))
 
     def _set(self, worlds: IntArray) -> None:
+        if not len(worlds):
+            return
         rows = {name: np.stack([value] * len(worlds)) for name, value in self._nominal.items()}
         for number, (change, selection) in enumerate(self._changes):
             change.apply(rows, self.drawn[worlds, number], selection)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal
 
 import numpy as np
 
@@ -74,20 +74,47 @@ def bounds(value: Scalar) -> tuple[float, float]:
     return (value.low, value.high) if isinstance(value, Range) else (float(value), float(value))
 
 
-def check_bounds(name: str, value: Scalar, low: float, high: float = math.inf, *, infinite: bool = False) -> None:
-    """Refuse a value or range outside ``[low, high]``, and infinity unless ``infinite`` allows it.
+def check_bounds(
+    name: str,
+    value: Scalar,
+    low: float,
+    high: float = math.inf,
+    *,
+    infinite: bool = False,
+    fixed: bool = False,
+    whole: bool = False,
+) -> None:
+    """Refuse a value or range outside ``[low, high]``.
+
+    Parameters
+    ----------
+    name
+        What it is called in the message.
+    value
+        Number or range.
+    low, high
+        Bounds, both allowed.
+    infinite
+        Whether infinity is allowed.
+    fixed
+        Whether a range is not.
+    whole
+        Whether it must be a whole number, or a range between two.
 
     Raises
     ------
     UserError
         Some number of ``value`` is outside, not a number, or of the wrong type.
     """
-    if not isinstance(value, Range | int | float) or isinstance(value, bool):
-        message = f"{name} must be a number or a Range, got {value!r}"
+    if not (isinstance(value, Real) or (isinstance(value, Range) and not fixed)) or isinstance(value, bool):
+        message = f"{name} must be a number{'' if fixed else ' or a Range'}, got {value!r}"
         raise UserError(message)
     smallest, largest = bounds(value)
     if math.isnan(largest) or (math.isinf(largest) and not infinite):
         message = f"{name} must be finite, got {value}"
+        raise UserError(message)
+    if whole and any(bound != round(bound) for bound in (smallest, largest) if math.isfinite(bound)):
+        message = f"{name} must be whole, got {value}"
         raise UserError(message)
     if not (low <= smallest and largest <= high):
         limit = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
@@ -95,7 +122,7 @@ def check_bounds(name: str, value: Scalar, low: float, high: float = math.inf, *
         raise UserError(message)
 
 
-def as_vector(name: str, values: Sequence[Scalar]) -> tuple[Scalar, Scalar, Scalar]:
+def as_vector(name: str, values: Any) -> tuple[Scalar, Scalar, Scalar]:
     """Check a vector of three numbers or ranges.
 
     Raises
@@ -103,8 +130,8 @@ def as_vector(name: str, values: Sequence[Scalar]) -> tuple[Scalar, Scalar, Scal
     UserError
         There are not three, or one is neither a finite number nor a range.
     """
-    components = tuple(values)
-    valid = all(isinstance(item, Range) or (np.isscalar(item) and np.isfinite(item)) for item in components)
+    components = tuple(values) if isinstance(values, list | tuple | np.ndarray) else ()
+    valid = all(isinstance(item, Range) or (isinstance(item, Real) and math.isfinite(item)) for item in components)
     if len(components) != 3 or not valid:
         message = f"{name} needs three numbers or ranges (x, y, z), got {values}"
         raise UserError(message)

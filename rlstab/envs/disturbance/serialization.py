@@ -114,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 def _one_from_json(item: dict[str, Any]) -> Disturbance:
     kind = item.get("kind") if isinstance(item, dict) else None
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         message = (
             f"there is no kind of disturbance {kind!r}{suggest(str(kind), _KINDS) or '; known: ' + ', '.join(_KINDS)}"
         )

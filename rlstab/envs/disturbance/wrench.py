@@ -57,7 +57,6 @@ class ExternalWrench(Disturbance):
     """
 
     kind: ClassVar[str] = "external_wrench"
-    needs_physics: ClassVar[bool] = True
 
     body: str
     force: tuple[Scalar, Scalar, Scalar] = (0.0, 0.0, 0.0)
@@ -68,13 +67,14 @@ class ExternalWrench(Disturbance):
     period_s: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "force", as_vector("force", self.force))
         object.__setattr__(self, "torque", as_vector("torque", self.torque))
         _check_frame(self.frame)
         check_bounds("start_s", self.start_s, 0.0)
         check_bounds("duration_s", self.duration_s, 0.0, infinite=True)
         if self.period_s is not None:
-            check_bounds("period_s", self.period_s, 1e-9)
+            check_bounds("period_s", self.period_s, 1e-9, fixed=True)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -121,7 +121,6 @@ class RandomForce(Disturbance):
     """
 
     kind: ClassVar[str] = "random_force"
-    needs_physics: ClassVar[bool] = True
 
     body: str
     magnitude: Scalar
@@ -131,9 +130,10 @@ class RandomForce(Disturbance):
     frame: Frame = "world"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bounds("magnitude", self.magnitude, 0.0)
-        check_bounds("hold_steps", self.hold_steps, 1)
-        check_bounds("probability", self.probability, 0.0, 1.0)
+        check_bounds("hold_steps", self.hold_steps, 1, fixed=True, whole=True)
+        check_bounds("probability", self.probability, 0.0, 1.0, fixed=True)
         _check_frame(self.frame)
         if self.directions not in _DIRECTIONS:
             message = f"directions are one of {', '.join(_DIRECTIONS)}, not '{self.directions}'"

@@ -50,7 +50,8 @@ class Ant(GymMujocoTask):
         """Positions, velocities, and each body's contact torque and force in the centre-of-mass frame."""
         layout_ = layout.position_terms(model, self._skip) + layout.velocity_terms(model)
         if self.include_cfrc_ext_in_observation:
-            layout_ += layout.body_terms(model, "contact_force", 6, "N m, N")
+            forces = layout.body_terms(model, "contact_force", 6, "N m, N")
+            layout_ += layout.clipped(forces, self.contact_force_range)
         return layout_
 
     def initial_state(self, model: Any, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -44,10 +44,6 @@ class GymMujocoTask(Task, ABC):
             return Path(self.xml_file).expanduser()
         return assets_folder() / self.xml_file
 
-    def dt(self, model: Any) -> float:
-        """Control period of ``model`` under this task, seconds."""
-        return float(model.opt.timestep) * self.frame_skip
-
 
 def _checked(what: str, value: Any, default: Any) -> Any:
     """Return ``value``, as a pair of floats where the default is one; refuse another kind than the default's."""

@@ -36,8 +36,8 @@ class InvertedDoublePendulum(GymMujocoTask):
             layout.position_terms(model)[0],
             *(ObservationTerm(f"sin/{name}", 1, "1") for name in poles),
             *(ObservationTerm(f"cos/{name}", 1, "1") for name in poles),
-            *layout.velocity_terms(model),
-            layout.force_terms(model, "constraint_force")[0],
+            *layout.clipped(layout.velocity_terms(model), _OBSERVED_RANGE),
+            *layout.clipped(layout.force_terms(model, "constraint_force")[:1], _OBSERVED_RANGE),
         )
 
     def initial_state(self, model: Any, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rlstab.envs.task import ObservationTerm
@@ -20,6 +21,10 @@ _VELOCITY = {
     _BALL: (("/wx", "rad/s"), ("/wy", "rad/s"), ("/wz", "rad/s")),
     _SLIDE: (("", "m/s"),),
 }
+# A free joint moves in the world, and turns in its own frame.
+_FRAMES = {"/x": "world", "/y": "world", "/z": "world", "/wx": "base", "/wy": "base", "/wz": "base"} | {
+    suffix: "world" for suffix, _ in _QUATERNION
+}
 
 
 def position_terms(model: Any, skip: int = 0) -> tuple[ObservationTerm, ...]:
@@ -30,6 +35,11 @@ def position_terms(model: Any, skip: int = 0) -> tuple[ObservationTerm, ...]:
 def velocity_terms(model: Any) -> tuple[ObservationTerm, ...]:
     """One term for each entry of ``qvel``; a free joint's ``/x`` is in the world frame, its ``/wx`` in the body's."""
     return _joint_terms(model, "velocity", _VELOCITY, (("", "rad/s"),))
+
+
+def clipped(terms: tuple[ObservationTerm, ...], limits: tuple[float, float]) -> tuple[ObservationTerm, ...]:
+    """The same terms, kept within ``limits`` by the task."""
+    return tuple(replace(term, clip=limits) for term in terms)
 
 
 def joint_names(model: Any) -> tuple[str, ...]:
@@ -59,7 +69,7 @@ def _joint_terms(
     hinge: tuple[tuple[str, str], ...],
 ) -> tuple[ObservationTerm, ...]:
     return tuple(
-        ObservationTerm(f"{quantity}/{name}{suffix}", 1, unit)
+        ObservationTerm(f"{quantity}/{name}{suffix}", 1, unit, frame=_FRAMES.get(suffix, "") if kind == _FREE else "")
         for name, kind in zip(joint_names(model), model.jnt_type, strict=True)
         for suffix, unit in entries.get(int(kind), hinge)
     )

@@ -42,7 +42,8 @@ class Walker2d(GymMujocoTask):
     def observation_terms(self, model: Any) -> tuple[ObservationTerm, ...]:
         """Joint positions, then joint velocities."""
         skip = int(self.exclude_current_positions_from_observation)
-        return layout.position_terms(model, skip) + layout.velocity_terms(model)
+        velocities = layout.clipped(layout.velocity_terms(model), _OBSERVED_VELOCITY)
+        return layout.position_terms(model, skip) + velocities
 
     def initial_state(self, model: Any, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Uniform noise on positions and velocities."""

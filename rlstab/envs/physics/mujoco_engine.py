@@ -21,6 +21,7 @@ from rlstab.runs.provenance import usable_cores
 _SPEC = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 # What mj_rnePostConstraint computes; gymnasium leaves these at zero until the first step after a reset.
 _POST_CONSTRAINT_FIELDS = frozenset({"cacc", "cfrc_int", "cfrc_ext"})
+_STATISTICS = ("meaninertia", "meanmass", "meansize", "extent", "center")
 _INERTIAL_FIELDS = frozenset(
     {"body_mass", "body_inertia", "body_ipos", "body_iquat", "dof_armature", "qpos0", "jnt_stiffness", "body_pos"}
 )
@@ -184,7 +185,11 @@ class MujocoPhysics:
             for name, rows in parameters.items():
                 _parameter(model, name)[...] = rows[row]
             if _INERTIAL_FIELDS & parameters.keys():
+                # It also makes statistics of masses and sizes anew, which scale the solver's tolerance: those stay.
+                statistics = {name: np.copy(getattr(self._model.stat, name)) for name in _STATISTICS}
                 mujoco.mj_setConst(model, scratch)
+                for name, value in statistics.items():
+                    setattr(model.stat, name, value)
 
     def is_finite(self) -> bool:
         """See `Physics.is_finite`."""
@@ -276,11 +281,11 @@ def _working_data(model: mujoco.MjModel) -> mujoco.MjData:
 
 
 def _drop_idle_stages(model: mujoco.MjModel) -> None:
-    """Switch off pipeline stages that can't change this model's results.
+    """Switch off pipeline stages that this model does not need.
 
-    Islands reorder the constraint solve, which costs time at these sizes; sensors and contacts are
-    dropped where the model has none. Automatic resets are dropped because they would hide a diverged state from the
-    user.
+    Islands only reorder the constraint solve (the last digits change), which costs time at these sizes; sensors and
+    contacts are dropped where the model has none. Automatic resets are dropped because they would hide a diverged state
+    from the user.
     """
     flags = int(mujoco.mjtDisableBit.mjDSBL_ISLAND) | int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
     if model.nsensor == 0:

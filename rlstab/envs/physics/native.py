@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import llvmlite.binding
 import mujoco
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -58,6 +59,17 @@ _IDLE_POLLS = 600
 _TIMER_CALLBACK = np.ctypeslib.as_array((ctypes.c_int64 * 1).in_dll(ctypes.CDLL(str(_LIBRARY)), "mjcb_time"))
 
 
+@cfunc(types.void(types.intp))
+def _SILENCE(message):
+    """Say nothing."""
+
+
+# A diverging world makes MuJoCo write a log into the working directory at each warning. The environment looks at every
+# state itself and says once what is wrong.
+_WARNING_CALLBACK = np.ctypeslib.as_array((ctypes.c_int64 * 1).in_dll(ctypes.CDLL(str(_LIBRARY)), "mju_user_warning"))
+_USUAL_WARNING = int(_WARNING_CALLBACK[0])
+
+
 @intrinsic
 def _atomic_add(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -92,7 +104,15 @@ def _item_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return cgutils.get_item_pointer(context, builder, array_type, array, [args[1]], wraparound=False)
 
 
-@njit(nogil=True, cache=True)
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Compile without the interpreter lock, and keep the machine code for the next process where a folder can be."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # Neither this package's folder nor the user's cache can be written.
+        return njit(nogil=True)(function)
+
+
+@_compiled
 def _take_chunks(
     thread: int,
     control: NDArray[np.int64],
@@ -132,7 +152,7 @@ def _take_chunks(
                 _mju_copy(field_target[field] + world * size * 8, field_source[thread, field], size)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _run_job(thread, control, job, worlds, models, datas, state, spec, source, target, size, post):
     """Caller's side: open the job, work on it too, close it, wait for the last worker."""
     _atomic_store(control, _NEXT, 0)
@@ -143,7 +163,7 @@ def _run_job(thread, control, job, worlds, models, datas, state, spec, source, t
         _sched_yield()
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _serve(thread, control, job, worlds, models, datas, state, spec, source, target, size, post):
     """Worker's side: serve jobs until idle for `_IDLE_POLLS` (returns 0) or shut down (returns 1).
 
@@ -241,7 +261,9 @@ class WorldPool:
             with self._wake:
                 self._wake.notify_all()
         _TIMER_CALLBACK[0] = 0
+        _WARNING_CALLBACK[0] = _SILENCE.address
         _run_job(0, self._control, job, *self._arrays)
+        _WARNING_CALLBACK[0] = _USUAL_WARNING
 
     def _worker(self, thread: int) -> None:
         while _serve(thread, self._control, self._job, *self._arrays) == 0:

@@ -156,7 +156,10 @@ def test_tilt_and_scaled_gravity_combine(make_box):
     ("arguments", "words"),
     [
         (("fricton", 0.5), "did you mean 'friction'"),
-        (("mass", -1.0), "at least 0"),
+        (("mass", -1.0), "at least 1e-06"),
+        (("mass", 0.0), "at least 1e-06"),
+        (("damping", -1.0), "at least 0"),
+        (("mass", 2.0, "box"), r"write names=\('box',\)"),
         (("gravity", 0.5, ("box",)), "no names"),
     ],
 )

@@ -82,7 +82,7 @@ def test_short_text_is_read():
         ("gain=", "write gain=0.8"),
         ("gain=1:2:3", "write gain=0.8"),
         ("gain=2:1", "low <= high"),
-        ("latency=0.5", "whole control steps"),
+        ("latency=0.5", "steps must be whole"),
     ],
 )
 def test_wrong_text_is_refused(text, words):

@@ -24,6 +24,8 @@ def test_every_kind_of_joint_is_described() -> None:
         *("free/x", "free/y", "free/z", "free/qw", "free/qx", "free/qy", "free/qz"),
         *("ball/qw", "ball/qx", "ball/qy", "ball/qz", "rail", "joint3"),
     ]
+    assert [term.frame for term in positions] == ["world"] * 7 + [""] * 6
+    assert [term.frame for term in velocities] == ["world"] * 3 + ["base"] * 3 + [""] * 5
     assert len(positions) == EVERY_JOINT.nq
     assert len(velocities) == EVERY_JOINT.nv
     assert [term.unit for term in velocities] == ["m/s"] * 3 + ["rad/s"] * 6 + ["m/s", "rad/s"]
@@ -39,8 +41,8 @@ def test_hopper_reads_as_documented() -> None:
     terms = task.observation_terms(model)
     assert terms[0] == ObservationTerm("position/rootz", 1, "m")
     assert terms[1] == ObservationTerm("position/rooty", 1, "rad")
-    assert terms[5] == ObservationTerm("velocity/rootx", 1, "m/s")
-    assert terms[-1] == ObservationTerm("velocity/foot_joint", 1, "rad/s")
+    assert terms[5] == ObservationTerm("velocity/rootx", 1, "m/s", clip=(-10.0, 10.0))
+    assert terms[-1] == ObservationTerm("velocity/foot_joint", 1, "rad/s", clip=(-10.0, 10.0))
 
 
 @pytest.mark.parametrize("id", ["Ant-v5", "Humanoid-v5"])

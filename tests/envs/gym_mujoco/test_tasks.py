@@ -293,7 +293,7 @@ def test_limits_and_periods_are_the_registered_ones(id: str) -> None:
     assert task.id == id
     assert task.max_episode_steps == spec.max_episode_steps
     assert task.frame_skip == env.frame_skip
-    assert task.dt(env.model) == pytest.approx(env.dt, rel=1e-15)
+    assert env.model.opt.timestep * task.frame_skip == pytest.approx(env.dt, rel=1e-15)
 
 
 @pytest.mark.parametrize("id", TASKS)

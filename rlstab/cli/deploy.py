@@ -12,13 +12,11 @@ from rlstab.cli.console import note, only_results_on_stdout, out, print_json, pr
 from rlstab.cli.parsing import parse
 from rlstab.errors import UserError
 from rlstab.runs.config import validate
+from rlstab.runs.seeding import EVALUATION_SEED
 
 if TYPE_CHECKING:
     from rlstab.sim2real.contract import Contract
     from rlstab.sim2real.recorder import Recorder
-
-# rlstab.analysis.evaluation.DEFAULT_SEED, which importing would cost time; a test holds them equal.
-_DEFAULT_SEED = 10_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class DeployOptions:
     env: str | None = None
     """Environment to run in. None: that of training; one that does not fit the contract is refused."""
 
-    seed: int = field(default=_DEFAULT_SEED, metadata={"min": 0})
+    seed: int = field(default=EVALUATION_SEED, metadata={"min": 0})
     """Base seed: episode i starts exactly as episode i of `rlstab evaluate` with this seed (and this default)."""
 
     episodes: int = field(default=1, metadata={"min": 1})
@@ -73,10 +71,18 @@ def run(argv: list[str]) -> int:
 
 
 def _check(options: DeployOptions) -> int:
+    from rlstab.envs.disturbance.serialization import parse as parse_disturbances
     from rlstab.sim2real.deploy import check
 
     with only_results_on_stdout(options.json):
-        contract = check(options.file, options.backend, env_id=options.env)
+        contract = check(
+            options.file,
+            options.backend,
+            env_id=options.env,
+            duration=options.duration,
+            realtime=options.realtime,
+            disturbances=parse_disturbances(options.gap),
+        )
     training, layout = contract.training, contract.layout
     if options.json:
         print_json({"policy": options.file, "ok": True, "env": training.env_id, "sha256": contract.sha256})
@@ -129,7 +135,10 @@ def _deploy(options: DeployOptions) -> int:
         pace = "paced" if result.realtime else "not paced"
         print_table(f"latency, {pace}; overruns: {result.latency.overruns}", header, rows, numbers=(1, 2, 3, 4))
         if result.mean_return is not None:
-            out().print(f"mean return {result.mean_return:.1f} over {len(result.returns)} episode(s)")
+            cut = sum(ended in ("duration", "interrupted") for ended in result.ended)
+            whole = len(result.returns) - cut
+            left_out = f"; {cut} that did not end by themselves left out" if cut else ""
+            out().print(f"mean return {result.mean_return:.1f} over {whole} episode(s){left_out}")
     if unwritten is not None:
         raise unwritten
     return 130 if result.interrupted else 0

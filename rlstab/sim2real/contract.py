@@ -21,6 +21,8 @@ FORMAT_VERSION = 1
 MAX_TOLERANCE = 1e-2
 """Largest tolerance a contract may state. One that lets anything pass would switch the check off."""
 
+_DTYPES = ("float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
+
 _NUMBER_LIST = re.compile(r'\[\n[^\[\]{}"]*\]')
 
 
@@ -165,7 +167,7 @@ class Training:
     gap: str = "none"
     """The simulator gap (disturbances) present in training."""
     versions: dict[str, str] = field(default_factory=dict[str, str])
-    """Package versions at export."""
+    """Package versions at training."""
 
 
 @dataclass(frozen=True)
@@ -273,10 +275,19 @@ class Contract:
         if not 0 <= self.tolerance <= MAX_TOLERANCE:
             return f"tolerance is {self.tolerance:g}, it must lie between 0 and {MAX_TOLERANCE:g}"
         layout = self.layout
+        for what, part in (("observation", layout.observation), ("action", layout.action)):
+            problem = _impossible_space(part)
+            if problem:
+                return f"the {what} {problem}"
+        if any(part.dim < 1 or part.history < 1 for part in layout.observation.fields):
+            return "an observation field has no entries"
         observation_size, action_size = math.prod(layout.observation.shape), math.prod(layout.action.shape)
         described = sum(part.dim * part.history for part in layout.observation.fields)
         if described != observation_size:
             return f"the observation fields have {described} entries in all, the observation has {observation_size}"
+        for what, numbers in (("scale", layout.action.scale), ("offset", layout.action.offset)):
+            if numbers is not None and len(numbers) != action_size:
+                return f"the action {what} has {len(numbers)} entries, the action has {action_size}"
         if layout.control_dt is not None and layout.control_dt <= 0:
             return f"control_dt is {layout.control_dt}, it must be positive"
         if len(self.test_vectors) < 3:
@@ -285,6 +296,25 @@ class Contract:
             if len(vector.observation) != observation_size or len(vector.action) != action_size:
                 return f"test vector {number} does not have {observation_size} inputs and {action_size} outputs"
         return ""
+
+
+def _impossible_space(part: ObservationLayout | ActionLayout) -> str:
+    """Say what no space can have: its type, shape, bounds or number of values. Or give the empty string."""
+    if part.dtype not in _DTYPES:
+        return f"dtype is {part.dtype!r}, it must be one of {', '.join(_DTYPES)}"
+    if any(extent < 1 for extent in part.shape):
+        return f"shape is {list(part.shape)}, every extent must be positive"
+    if part.n is not None and part.n < 1:
+        return f"has {part.n} discrete values, it must have at least one"
+    size = math.prod(part.shape)
+    bounds = (part.low, part.high)
+    if any(bound is not None and len(bound) != size for bound in bounds):
+        return f"bounds do not have {size} entries"
+    if part.low is not None and part.high is not None:
+        pairs = zip(part.low, part.high, strict=True)
+        if any(low is not None and high is not None and low > high for low, high in pairs):
+            return "has a lower bound above the upper one"
+    return ""
 
 
 def _first_not_finite(value: Any, place: str = "") -> str:

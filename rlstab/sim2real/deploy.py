@@ -58,8 +58,12 @@ class DeployReport:
 
     @property
     def mean_return(self) -> float | None:
-        """Mean over the episodes that have one."""
-        known = [value for value in self.returns if value is not None]
+        """Mean over the episodes that were not cut and have a return; none without any."""
+        known = [
+            value
+            for value, ended in zip(self.returns, self.ended, strict=True)
+            if value is not None and ended in ("terminated", "truncated")
+        ]
         return statistics.fmean(known) if known else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -202,8 +206,21 @@ def deploy(
     )
 
 
-def check(path: str | os.PathLike[str], backend: str | None = None, *, env_id: str | None = None) -> Contract:
+def check(
+    path: str | os.PathLike[str],
+    backend: str | None = None,
+    *,
+    env_id: str | Callable[[], Any] | None = None,
+    duration: float | None = None,
+    realtime: bool = True,
+    disturbances: Sequence[Disturbance] = (),
+) -> Contract:
     """Do every check of `deploy` without moving anything, and give the contract.
+
+    Parameters
+    ----------
+    path, backend, env_id, duration, realtime, disturbances
+        As for `deploy`.
 
     Raises
     ------
@@ -212,12 +229,13 @@ def check(path: str | os.PathLike[str], backend: str | None = None, *, env_id: s
     """
     policy = OnnxPolicy.load(path)
     where = env_id if env_id is not None else policy.contract.training.env_id
-    robot = _robot(backend or _default_backend(where, policy.contract), where, policy.contract, 0, 0, (), None)
+    contract = policy.contract
+    robot = _robot(backend or _default_backend(where, contract), where, contract, 0, 0, disturbances, None)
     try:
-        robot.connect(policy.contract)
+        Runtime(policy, robot, contract, realtime=realtime).check(duration)
     finally:
         robot.close()
-    return policy.contract
+    return contract
 
 
 def _save_last_states(error: Exception, log: Recorder, contract: Contract, path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstab.errors import UserError
+from rlstab.errors import UserError, first_line
 from rlstab.runs.provenance import package_versions
 from rlstab.runs.seeding import generator
 from rlstab.sim2real.artefact import Artefact, read_artefact, write_artefact
@@ -255,9 +255,8 @@ def _to_onnx(module: torch.nn.Module, observations: NDArray[np.float32]) -> byte
                 verbose=False,
             )
     except Exception as error:  # The exporter's exceptions share no base class.
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"ONNX cannot express this policy's network ({type(error).__name__}: {reason}): keep "
+            f"ONNX cannot express this policy's network ({type(error).__name__}: {first_line(error)}): keep "
             "deterministic_module() free of Python control flow that depends on data"
         ) from error
     model: Any = program.model_proto

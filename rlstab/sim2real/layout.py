@@ -36,7 +36,10 @@ def layout_of(env: Any, env_id: str = "") -> Layout:
     task = getattr(env, "task", None)
     if task is not None and hasattr(env, "physics"):
         terms: Any = env.observation_terms
-        fields = tuple(ObservationField(str(term.name), int(term.dim), str(term.unit)) for term in terms)
+        fields = tuple(
+            ObservationField(str(term.name), int(term.dim), str(term.unit), clip=term.clip, frame=str(term.frame))
+            for term in terms
+        )
         physics_dt = float(env.physics.timestep)
         return _layout(env, env_id or str(task.id), env.model, physics_dt, int(task.frame_skip), float(env.dt), fields)
     worlds: Any = getattr(getattr(env, "unwrapped", env), "envs", None)
@@ -87,9 +90,12 @@ def _compared(contract: Layout, backend: Layout) -> Iterator[tuple[str, Any, Any
         "observation part", *(tuple(part.name for part in each.observation.fields) for each in (contract, backend))
     )
     for wanted, found in zip(contract.observation.fields, backend.observation.fields, strict=True):
-        yield f"the size of observation part '{wanted.name}'", wanted.dim * wanted.history, found.dim * found.history
+        yield f"the size of observation part '{wanted.name}'", wanted.dim, found.dim
+        yield f"the history of observation part '{wanted.name}'", wanted.history, found.history
         yield f"the unit of observation part '{wanted.name}'", wanted.unit, found.unit
         yield f"the scale of observation part '{wanted.name}'", wanted.scale, found.scale
+        yield f"the clipping of observation part '{wanted.name}'", wanted.clip, found.clip
+        yield f"the frame of observation part '{wanted.name}'", wanted.frame, found.frame
     yield "the observation shape", contract.observation.shape, backend.observation.shape
     yield "the observation dtype", contract.observation.dtype, backend.observation.dtype
     yield "the number of discrete observations", contract.observation.n, backend.observation.n

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstab.errors import UserError
+from rlstab.errors import UserError, first_line
 from rlstab.sim2real.artefact import Artefact, read_artefact
 from rlstab.sim2real.contract import ActionLayout, Contract, ObservationLayout
 
@@ -59,6 +59,16 @@ class OnnxPolicy:
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type not in _INPUT_DTYPES:
             raise UserError(
                 f"{source}: the network must have one input tensor and one output tensor; export the run again"
+            )
+        extents = tuple(inputs[0].shape[1:])
+        # Extents that the graph leaves open are names, or nothing.
+        if len(extents) != len(contract.layout.observation.shape) or any(
+            isinstance(extent, int) and extent != wanted
+            for extent, wanted in zip(extents, contract.layout.observation.shape, strict=True)
+        ):
+            raise UserError(
+                f"{source}: the network takes inputs of shape {list(extents)}, its contract says "
+                f"{list(contract.layout.observation.shape)}; export the run again"
             )
         self._input, self._input_dtype = str(inputs[0].name), _INPUT_DTYPES[inputs[0].type]
         self._output_names = [str(outputs[0].name)]
@@ -118,7 +128,11 @@ class OnnxPolicy:
         if observation.shape[observation.ndim - len(shape) :] != shape or observation.ndim > len(shape) + 1:
             raise UserError(f"{self._source}: expects observations of shape {shape}, got {observation.shape}")
         batch = np.ascontiguousarray(observation[None] if single else observation, dtype=self._input_dtype)
-        action: NDArray[Any] = self._session.run(self._output_names, {self._input: batch})[0]
+        try:
+            action: NDArray[Any] = self._session.run(self._output_names, {self._input: batch})[0]
+        except Exception as error:  # ONNX Runtime's exceptions share no base class.
+            message = f"{self._source}: ONNX Runtime cannot run the network ({first_line(error)}); export the run again"
+            raise UserError(message) from error
         if not np.isfinite(action).all():
             cause = (
                 "its observation is not finite" if not np.isfinite(batch).all() else "its weights diverged in training"
@@ -169,8 +183,8 @@ def _session(model: bytes, source: str) -> Any:
     try:
         return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class.
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{source}: ONNX Runtime cannot load the network ({reason}); export the run again") from error
+        message = f"{source}: ONNX Runtime cannot load the network ({first_line(error)}); export the run again"
+        raise UserError(message) from error
 
 
 def _observation_space(layout: ObservationLayout) -> gymnasium.Space[Any]:

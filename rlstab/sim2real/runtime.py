@@ -167,10 +167,29 @@ class Runtime:
             finally:
                 self._robot.close()
 
+    def check(self, duration: float | None = None) -> None:
+        """Do what `run` does before the first command, and close the robot.
+
+        Raises
+        ------
+        UserError
+            The robot does not fulfil the contract, or the duration cannot be.
+        """
+        try:
+            if duration is not None:
+                self._ticks_in(duration)
+            self._robot.connect(self._contract)
+        finally:
+            self._robot.close()
+
     def _ticks_in(self, duration: float) -> int:
         control_dt = self._contract.layout.control_dt
-        if control_dt is None or duration <= 0:
-            reason = "must be positive" if control_dt is not None else "needs a contract that states a control period"
+        if control_dt is None or not 0 < duration < math.inf:
+            reason = (
+                "must be positive and finite"
+                if control_dt is not None
+                else "needs a contract that states a control period"
+            )
             raise UserError(f"duration is {duration:g} s; it {reason}")
         return max(1, round(duration / control_dt))
 
@@ -198,13 +217,17 @@ class Runtime:
             try:
                 self._require_finite(reading.observation, "observation", len(ticks))
                 t_observed = clock.now()
-                action, state = self._policy.predict(
+                chosen, state = self._policy.predict(
                     reading.observation, state=state, episode_start=np.array([not ticks]), deterministic=True
                 )
                 t_infer = clock.now()
+                self._require_shape(chosen, "action", len(ticks))
+                action = chosen
                 self._require_finite(action, "action", len(ticks))
                 if self._filter is not None:
-                    action = self._filter(reading, action)
+                    filtered = self._filter(reading, action)
+                    self._require_shape(filtered, "command", len(ticks))
+                    action = filtered
                     self._require_finite(action, "command", len(ticks))
                 robot.write(action)
             except BaseException:
@@ -226,6 +249,14 @@ class Runtime:
     def _record(self, reading: Reading, action: NDArray[Any] | None, tick: Tick, final: bool = False) -> None:
         if self._recorder is not None:
             self._recorder.record(reading, action, tick, final=final)
+
+    def _require_shape(self, values: NDArray[Any], what: str, tick: int) -> None:
+        wanted = self._contract.layout.action.shape
+        if np.shape(values) != wanted:
+            raise UserError(
+                f"the {what} has shape {np.shape(values)} at step {tick}, the contract says {wanted}: stopped before "
+                f"sending a command; check the {_CULPRITS[what]}"
+            )
 
     def _require_finite(self, values: NDArray[Any], what: str, tick: int) -> None:
         finite = np.isfinite(values)

@@ -120,8 +120,9 @@ def test_a_deployment_that_fails_keeps_its_log_and_its_last_states(refused, expo
 
 def test_an_evaluation_that_fails_keeps_the_state(refused, trained, diverging):
     line = refused("evaluate", trained, "--episodes", 2)
-    assert "the state is saved in failure/evaluate-InvertedPendulum-v5-seed10000-episode0.npz" in line
-    with np.load("failure/evaluate-InvertedPendulum-v5-seed10000-episode0.npz") as saved:
+    file = trained / "failure" / "evaluate-InvertedPendulum-v5-seed10000-episode0.npz"
+    assert f"the state is saved in {file}" in line
+    with np.load(file) as saved:
         assert np.isnan(saved["qpos"]).all()
 
 

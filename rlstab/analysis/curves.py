@@ -113,6 +113,9 @@ def learning_curve(
             return np.asarray(trim_mean(sample, 0.25, axis=0))
         return np.mean(sample, axis=0) if statistic == "mean" else np.median(sample, axis=0)
 
+    if statistic not in STATISTIC_NAMES:
+        raise UserError(f"no statistic '{statistic}'; there are {', '.join(STATISTIC_NAMES)}")
+
     centre, low, high = bootstrap((matrix,), over_runs, level=level, resamples=resamples, seed=seed, whole_rows=True)
     return LearningCurve(label, statistic, level, resamples, seed, grid, matrix, centre, low, high, quantity)
 

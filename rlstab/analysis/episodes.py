@@ -25,6 +25,9 @@ BLOCK = 16
 legged robot amplifies the last bit until the returns differ; asking in blocks of one size, episode ``i`` always at row
 ``i % BLOCK``, makes an action independent of how many other worlds there are."""
 
+STEP_LIMIT = 100_000
+"""Steps after which an episode of an environment without a time limit is given up."""
+
 SUCCESS_KEYS = ("is_success", "success")
 
 
@@ -147,7 +150,9 @@ def play(
             try:
                 observations, rewards, terminations, truncations, infos = env.step(actions)
             except NonFiniteState as error:
-                if running[error.worlds].any():
+                counted = [world for world in error.worlds if running[world]]
+                if counted:
+                    error.worlds = counted
                     raise
                 raise UncountedFailure(str(error), error.step, error.worlds, error.arrays) from error
             rewards = np.asarray(rewards, np.float64)
@@ -165,7 +170,13 @@ def play(
             if not running.any():
                 return done
     episode = first + int(np.flatnonzero(running)[0])
-    raise UserError(f"episode {episode} did not end within {step_limit} steps: set max_episode_steps")
+    raise UserError(f"episode {episode} did not end within {step_limit} steps: set a limit with max_episode_steps")
+
+
+def give_up_after(env: VectorEnv, max_episode_steps: int | None) -> int:
+    """Steps after which an episode counts as endless: the limit asked for or registered, but `STEP_LIMIT` at least."""
+    registered = None if env.spec is None else env.spec.max_episode_steps
+    return max(STEP_LIMIT, max_episode_steps or 0, registered or 0)
 
 
 def check_spaces(policy: Policy, env: VectorEnv) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rlstab.analysis import stats
 from rlstab.analysis.bootstrap import format_interval
-from rlstab.analysis.episodes import Episodes, UncountedFailure, play
+from rlstab.analysis.episodes import Episodes, UncountedFailure, give_up_after, play
 from rlstab.analysis.result import Result, Scalar
 from rlstab.errors import NonFiniteState, UserError
 from rlstab.runs.failure import FAILURE_FOLDER, add_clause, failure_name, save_failure
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rlstab.policies.base import Policy
 
 DEFAULT_SEED = EVALUATION_SEED
-STEP_LIMIT = 100_000
 _NATIVE_WORLDS = 64
 _OTHER_WORLDS = 16
 
@@ -44,9 +43,13 @@ class Evaluation(Result):
     deterministic: bool
     """Whether the mode of the action distribution was taken instead of a sample."""
     seed: int
-    """Episode ``i`` is that of ``make_vec(env_id, num_envs=1, seed=seed, world_offset=i)``."""
+    """Episode ``i`` is that of ``make_vec(env_id, num_envs=1, seed=seed, world_offset=i)`` with what follows."""
     disturbances: tuple[str, ...]
     """What acted on the robot, in words; empty: nothing."""
+    max_episode_steps: int | None
+    """Time limit that was set, control steps; ``None``: the environment's own."""
+    env_kwargs: dict[str, Any]
+    """Constructor arguments of the environment."""
     wall_seconds: float
     versions: dict[str, str]
     """Packages that the numbers may depend on."""
@@ -185,7 +188,7 @@ def evaluate(
             env_kwargs=env_kwargs,
         )
         try:
-            limit = max(STEP_LIMIT, max_episode_steps or 0)
+            limit = give_up_after(env, max_episode_steps)
             played.append(play(policy, env, first=first, seed=seed, deterministic=deterministic, step_limit=limit))
         except UncountedFailure:
             raise
@@ -217,6 +220,8 @@ def evaluate(
         deterministic=deterministic,
         seed=seed,
         disturbances=tuple(map(str, disturbances)),
+        max_episode_steps=max_episode_steps,
+        env_kwargs=dict(env_kwargs or {}),
         wall_seconds=time.perf_counter() - began,
         versions=package_versions(),
         returns=np.concatenate([part.returns for part in played]),

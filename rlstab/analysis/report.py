@@ -117,8 +117,6 @@ def picture(data: ReportData, path: str | Path) -> Path:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from rlstab.analysis import plots
-
     stills = data.recording is not None and len(data.recording.stills) > 0
     with matplotlib.rc_context(plots.STYLE):
         figure = Figure(figsize=(6.8, 3.6 if stills else 2.4), layout="constrained")
@@ -224,7 +222,7 @@ def _film(recording: Recording | None) -> dict[str, Any]:
     ]
     film["film_caption"] = (
         f"Episode {recording.episode} of the evaluation: return {_number(recording.episode_return)} "
-        f"in {recording.length} steps. The video runs at the robot's own speed."
+        f"in {recording.length} steps." + (" The video runs at the robot's own speed." if recording.path else "")
     )
     if recording.path:
         try:

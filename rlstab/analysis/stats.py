@@ -248,7 +248,7 @@ def performance_profile(
     scores
         See `score_matrix`; several tasks must share one scale.
     thresholds
-        Default: 101 values over the range of the scores.
+        Default: 101 values from zero, or the lowest score if it is lower, to the highest.
     label
         Name in legends.
     level, resamples, seed

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstab.analysis.episodes import play
-from rlstab.analysis.evaluation import DEFAULT_SEED, STEP_LIMIT
+from rlstab.analysis.episodes import give_up_after, play
+from rlstab.analysis.evaluation import DEFAULT_SEED
 from rlstab.analysis.result import Result, Scalar
-from rlstab.errors import UserError
+from rlstab.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -138,7 +138,7 @@ def record(
     film = _Film(target, draw, _steps_per_second(env), max_fps, max_seconds, stills)
     try:
         with film:
-            limit = max(STEP_LIMIT, max_episode_steps or 0)
+            limit = give_up_after(env, max_episode_steps)
             played = play(
                 policy,
                 env,
@@ -204,7 +204,7 @@ class _Film:
                     self._check_partial()
                     self._partial.replace(self._path)
         except Exception as error:  # Whatever the encoder raises: the numbers of the episode must not be lost with it.
-            self.notice = _first_line("the video could not be written", error)
+            self.notice = f"the video could not be written: {first_line(error)}"
         finally:
             with contextlib.suppress(OSError):
                 self._partial.unlink(missing_ok=True)
@@ -223,7 +223,7 @@ class _Film:
             self.notice = str(error)
             return
         except Exception as error:  # Whatever the libraries below raise, from ImportError to their own.
-            self.notice = _first_line("the environment could not be drawn", error)
+            self.notice = f"the environment could not be drawn: {first_line(error)}"
             return
         if picture.ndim != 3:
             self.notice = "the environment draws something else than pictures (height, width, 3)"
@@ -233,10 +233,10 @@ class _Film:
         try:
             self._encode(picture)
         except Exception as error:
-            self.notice = _first_line("the video could not be written", error)
+            self.notice = f"the video could not be written: {first_line(error)}"
 
     def stills(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """Evenly spaced pictures and their times, first and last included."""
+        """Evenly spaced pictures and their times, from the first to the last or, of a long episode, nearly so."""
         if not self._kept:
             return np.zeros((0, 0, 0, 3), np.uint8), np.zeros(0)
         chosen = np.unique(np.linspace(0, len(self._kept) - 1, min(self._count, len(self._kept))).round().astype(int))
@@ -342,8 +342,3 @@ def _steps_per_second(env: VectorEnv) -> float:
     if step_seconds:
         return 1.0 / float(step_seconds)
     return float(env.metadata.get("render_fps") or 30)
-
-
-def _first_line(what: str, error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{what}: {lines[0] if lines else type(error).__name__}"

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from rlstab.bench import registry
+from rlstab.bench.pages import results_folder, write_docs
 from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
 from rlstab.cli.parsing import asks_for_help, parse_parts
 from rlstab.errors import UserError
@@ -39,24 +40,34 @@ def run(argv: list[str]) -> int:
     options, flags = parse_parts(
         {"output": BenchOptions, "measurement": benchmark.options()}, argv[1:], f"bench {benchmark.name}"
     )
+    folder = None
+    if options.docs or options.out is not None:
+        # Before hours of measuring.
+        folder = results_folder(options.out)
+    unwritten: UserError | None = None
     with only_results_on_stdout(options.json):
         result = benchmark.measure(flags, note) if options.saved is None else _load(benchmark, options.saved, flags)
-        if options.docs or options.out is not None:
-            from rlstab.bench.pages import write_docs
+        if folder is not None:
+            try:
+                note(f"wrote {write_docs(result, folder)}")
+            except UserError as error:
+                unwritten = error
+    _show(result, options.json)
+    if unwritten is not None:
+        raise unwritten
+    return 0
 
-            if options.out is not None:
-                options.out.mkdir(parents=True, exist_ok=True)
-            note(f"wrote {write_docs(result, options.out)}")
-    if options.json:
+
+def _show(result: Any, as_json: bool) -> None:
+    if as_json:
         print_json(result.to_dict())
-        return 0
+        return
     for title, columns, rows in result.tables():
         print_table(title, columns, rows, numbers=range(len(result.labels[:-1]) or 1, len(columns)))
     for reason in result.missing():
         note(f"not measured: {reason}")
     for name, value in result.summary().items():
         out().print(f"{name}: {f'{value:.4g}' if isinstance(value, float) else value}", markup=False)
-    return 0
 
 
 def _load(benchmark: registry.Benchmark, path: Path, flags: Any) -> Any:

@@ -52,12 +52,13 @@ def print_table(
     """Print rows under headings; ``numbers`` are the indices of the right-aligned columns."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    # Whatever is written here is data, not rich markup: "[extra]" must come out as it is.
+    table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in numbers else "left", overflow="fold")
+        table.add_column(Text(column), justify="right" if index in numbers else "left", overflow="fold")
     for row in rows:
-        # Cells are data, not rich markup: "[extra]" must come out as it is.
         table.add_row(*(_cell(value) for value in row))
     out().print(table)
 
@@ -94,9 +95,14 @@ def plain(value: Any) -> Any:
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            # Rich would exit with 1; `rlstab.cli.main` knows what to make of it. (This is called where it is handled.)
+            raise
+
     # A file or pipe has no width to fit into: nothing is folded there.
     width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(file=stream, highlight=False, width=width, soft_wrap=width is not None)
+    return Quiet(file=stream, highlight=False, width=width, soft_wrap=width is not None)
 
 
 def _cell(value: object) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from rlstab import __version__
 from rlstab.cli.console import only_results_on_stdout, out, print_json
 from rlstab.cli.parsing import parse
-from rlstab.errors import UserError, pip_install
+from rlstab.errors import UserError, first_line, pip_install
 from rlstab.runs.provenance import usable_cores
 
 Level = Literal["ok", "note", "problem"]
@@ -163,7 +163,7 @@ def _import(name: str, module: str) -> Check:
         importlib.import_module(module)
         return Check(name, "ok", importlib.metadata.version(name), core=True)
     except Exception as error:  # A broken binary raises anything.
-        detail = f"cannot be imported: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        detail = f"cannot be imported: {type(error).__name__}: {first_line(error)}"
         return Check(name, "problem", detail, _reinstall_command(name), core=True)
 
 
@@ -239,7 +239,7 @@ def _threads() -> list[Check]:
             detail = f"{variable}={value} is more than the {cpus} usable processors: threads would fight for them"
             checks.append(Check("threads", "problem", detail, f"export {variable}=1"))
     if len(checks) == 1:
-        values = " ".join(f"{variable}={os.environ.get(variable, 'unset')}" for variable in _THREAD_VARIABLES)
+        values = " ".join(f"{variable}={os.environ.get(variable)}" for variable in _THREAD_VARIABLES)
         checks.append(Check("threads", "ok", values))
     return checks
 

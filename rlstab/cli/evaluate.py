@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from rlstab.cli.console import note, only_results_on_stdout, print_json, print_t
 from rlstab.cli.parsing import parse
 from rlstab.errors import UserError, command
 from rlstab.runs.config import validate
+from rlstab.runs.seeding import EVALUATION_SEED
 
 if TYPE_CHECKING:
     from rlstab.analysis.evaluation import Evaluation
@@ -24,9 +26,7 @@ if TYPE_CHECKING:
     from rlstab.runs.environment import EnvSettings
     from rlstab.runs.run import Run
     from rlstab.runs.store import Which
-
-# rlstab.analysis.evaluation.DEFAULT_SEED, which importing would cost seconds; a test holds them equal.
-_DEFAULT_SEED = 10_000
+    from rlstab.sim2real.contract import Contract
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class EvaluateOptions:
 
     policies: Positional[tuple[Path, ...]]
     """Runs, exported .onnx files, or Stable-Baselines3 .zip files (these with --allow-pickle). Several are compared,
-    and aggregated as runs of one method."""
+    and aggregated where they are trainings of one method, evaluated alike."""
 
     env: str | None = None
     """Environment. None: that of training; .zip files do not name theirs. Another one than that of training has its
@@ -47,7 +47,7 @@ class EvaluateOptions:
     episodes: int = field(default=20, metadata={"min": 1})
     """Episodes for each policy."""
 
-    seed: int = field(default=_DEFAULT_SEED, metadata={"min": 0})
+    seed: int = field(default=EVALUATION_SEED, metadata={"min": 0})
     """Base seed of the episodes; far from the seeds training usually has."""
 
     disturbances: str = ""
@@ -56,6 +56,9 @@ class EvaluateOptions:
 
     stochastic: bool = False
     """Sample actions instead of taking the mode."""
+
+    max_episode_steps: int | None = field(default=None, metadata={"min": 1, "unit": "environment steps"})
+    """Time limit of an episode. None: that of training, or the environment's own."""
 
     checkpoint: str = "best"
     """Which checkpoint of a run: best (by training return), last, or a step number."""
@@ -79,9 +82,15 @@ class Subject:
     policy: Policy
     settings: EnvSettings
     """Where it plays."""
+    method: str
+    """What trained it, or its class."""
+    training: str
+    """Which training it comes from."""
     elsewhere: bool = False
     """Whether that is another environment than that of training."""
     run: Run | None = None
+    step: int | None = None
+    """Of the checkpoint, where it comes from a run."""
 
     @property
     def env_id(self) -> str:
@@ -97,6 +106,8 @@ class Findings:
     evaluation: Evaluation
     video: str | None
     figures: tuple[Path, ...]
+    unkept: UserError | None
+    """Why the numbers or figures could not be written."""
 
     def document(self) -> dict[str, Any]:
         """For the JSON document."""
@@ -128,17 +139,38 @@ def run(argv: list[str]) -> int:
             _choose_renderer()
         # All are loaded first: a mistake in the last name must not cost the evaluation of the others.
         subjects = [_load(path, which, options) for path in options.policies]
-        found = [_find(subject, options, disturbances) for subject in subjects]
-        aggregate = _aggregate([entry.evaluation for entry in found])
-    if options.json:
+        found, problem = _find_all(subjects, options, disturbances)
+        aggregate = _aggregate(found)
+    _show(found, aggregate, options.json)
+    if problem is not None:
+        raise problem
+    return 0
+
+
+def _find_all(
+    subjects: Sequence[Subject], options: EvaluateOptions, disturbances: Sequence[Disturbance]
+) -> tuple[list[Findings], UserError | None]:
+    """Evaluate one after the other, until something is wrong: what there is then is shown before the error."""
+    found: list[Findings] = []
+    for subject in subjects:
+        try:
+            found.append(_find(subject, options, disturbances))
+        except UserError as error:
+            if not found:
+                raise
+            return found, error
+    return found, next((entry.unkept for entry in found if entry.unkept is not None), None)
+
+
+def _show(found: Sequence[Findings], aggregate: Aggregate | None, as_json: bool) -> None:
+    if as_json:
         together = None if aggregate is None else aggregate.to_dict()
         print_json({"evaluations": [entry.document() for entry in found], "aggregate": together})
-        return 0
+        return
     for entry in found:
         print_table(str(entry.subject.path), ("what", "value"), entry.rows().items())
     if aggregate is not None:
         print_table(f"{len(found)} runs together", ("what", "value"), aggregate.summary().items())
-    return 0
 
 
 def _load(path: Path, which: Which, options: EvaluateOptions) -> Subject:
@@ -151,19 +183,46 @@ def _load(path: Path, which: Which, options: EvaluateOptions) -> Subject:
         policy = OnnxPolicy.load(path)
         training = policy.contract.training
         trained_in = EnvSettings(training.env_id, training.max_episode_steps, training.env_kwargs)
-        return Subject(path, policy, trained_in.elsewhere(options.env), not trained_in.is_in(options.env))
+        settings = _limited(trained_in.elsewhere(options.env), options)
+        _keep_contract(policy.contract, settings)
+        method = training.method or type(policy).__name__
+        return Subject(path, policy, settings, method, training.run or str(path), not trained_in.is_in(options.env))
     if is_sb3_zip(path):
         loaded = load_sb3_zip(path, allow_pickle=options.allow_pickle)
         if options.env is None:
             raise UserError(f"{path} does not say which environment it is for: add --env ID")
-        return Subject(path, loaded, EnvSettings(options.env), elsewhere=True)
+        settings = _limited(EnvSettings(options.env), options)
+        return Subject(path, loaded, settings, type(loaded).__name__, str(path), elsewhere=True)
     from rlstab.policies.loading import load_policy
+    from rlstab.runs.checkpoint import read_info
     from rlstab.runs.run import Run
 
     opened = Run.open(path)
     trained_in = EnvSettings.of_run(opened.info)
-    settings = trained_in.elsewhere(options.env)
-    return Subject(path, load_policy(opened, which), settings, not trained_in.is_in(options.env), opened)
+    settings = _limited(trained_in.elsewhere(options.env), options)
+    # Resolved once: the run may still be training, and its best checkpoint change.
+    step = read_info(opened.checkpoints.find(which)).step
+    policy, elsewhere = load_policy(opened, step), not trained_in.is_in(options.env)
+    return Subject(path, policy, settings, opened.info.method, opened.info.name, elsewhere, opened, step)
+
+
+def _limited(settings: EnvSettings, options: EvaluateOptions) -> EnvSettings:
+    limit = options.max_episode_steps
+    return settings if limit is None else dataclasses.replace(settings, max_episode_steps=limit)
+
+
+def _keep_contract(contract: Contract, settings: EnvSettings) -> None:
+    """Refuse an environment that does not fulfil the contract, as deployment does."""
+    from rlstab.envs.registry import make_vec
+    from rlstab.sim2real.layout import first_difference, layout_of
+
+    env = make_vec(settings.env_id, max_episode_steps=settings.max_episode_steps, env_kwargs=settings.env_kwargs)
+    try:
+        difference = first_difference(contract.layout, layout_of(env))
+    finally:
+        env.close()
+    if difference:
+        raise UserError(difference)
 
 
 def _find(subject: Subject, options: EvaluateOptions, disturbances: Sequence[Disturbance]) -> Findings:
@@ -184,23 +243,34 @@ def _find(subject: Subject, options: EvaluateOptions, disturbances: Sequence[Dis
         failure_folder=failures,
     )
     figures: tuple[Path, ...] = ()
+    unkept: UserError | None = None
     if subject.run is not None:
         name = _name(subject, options)
-        evaluation.save(subject.run.folder("evaluations") / name)
-        figures = _draw(subject.run, evaluation, name)
-    video = _record(subject, options, disturbances) if options.video else None
-    return Findings(subject, evaluation, video, figures)
+        try:
+            evaluation.save(subject.run.folder("evaluations") / name)
+            figures = _draw(subject.run, evaluation, name)
+        except UserError as error:
+            # The numbers are there, and took a while.
+            note(f"not kept: {error}")
+            unkept = error
+    video = None
+    if options.video and unkept is None:
+        video = _record(subject, options, disturbances)
+    return Findings(subject, evaluation, video, figures, unkept)
 
 
 def _name(subject: Subject, options: EvaluateOptions) -> str:
     """Name of the files of an evaluation: whatever changes its numbers is in it."""
-    how = "stochastic" if options.stochastic else "deterministic"
-    name = f"{options.checkpoint}-{how}-{options.episodes}-episodes-seed{options.seed}"
-    return name + _circumstances(subject, options)
+    return f"step{subject.step}-{_how(options)}-{options.episodes}-episodes{_circumstances(subject, options)}"
+
+
+def _how(options: EvaluateOptions) -> str:
+    return "stochastic" if options.stochastic else "deterministic"
 
 
 def _circumstances(subject: Subject, options: EvaluateOptions) -> str:
-    parts = (subject.env_id if subject.elsewhere else "", options.disturbances)
+    limit = "" if options.max_episode_steps is None else f"limit{options.max_episode_steps}"
+    parts = (f"seed{options.seed}", subject.env_id if subject.elsewhere else "", limit, options.disturbances)
     return "".join("-" + re.sub(r"[^0-9A-Za-z.=+-]+", "_", part) for part in parts if part)
 
 
@@ -220,15 +290,26 @@ def _draw(opened: Run, evaluation: Evaluation, name: str) -> tuple[Path, ...]:
     return tuple(figures)
 
 
-def _aggregate(evaluations: list[Evaluation]) -> Aggregate | None:
+def _aggregate(found: Sequence[Findings]) -> Aggregate | None:
+    """All policies together, where they are several trainings of one method under the same conditions."""
     from rlstab.analysis.evaluation import aggregate_runs
 
-    if len(evaluations) < 2:
+    if len(found) < 2:
         return None
-    if len({evaluation.env_id for evaluation in evaluations}) > 1:
-        note("no aggregate: returns of different environments have no common scale")
+    subjects = [entry.subject for entry in found]
+    for what, values in (
+        ("they are of different methods", {subject.method for subject in subjects}),
+        ("returns of different environments have no common scale", {subject.env_id for subject in subjects}),
+        ("their time limits differ", {subject.settings.max_episode_steps for subject in subjects}),
+        ("their environments' settings differ", {repr(subject.settings.env_kwargs) for subject in subjects}),
+    ):
+        if len(values) > 1:
+            note(f"no aggregate: {what} ({', '.join(sorted(map(str, values)))})")
+            return None
+    if len({subject.training for subject in subjects}) < len(subjects):
+        note("no aggregate: several of these come from one training")
         return None
-    return aggregate_runs(evaluations)
+    return aggregate_runs([entry.evaluation for entry in found])
 
 
 def _choose_renderer() -> None:
@@ -246,7 +327,7 @@ def _record(subject: Subject, options: EvaluateOptions, disturbances: Sequence[D
     if subject.run is not None:
         path = subject.run.folder("videos") / f"{_name(subject, options)}.mp4"
     else:
-        name = f"{subject.path.stem}-seed{options.seed}{_circumstances(subject, options)}"
+        name = f"{subject.path.stem}-{_how(options)}{_circumstances(subject, options)}"
         path = subject.path.parent / f"{name}.mp4"
     recording = record(
         subject.policy,

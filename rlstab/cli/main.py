@@ -65,17 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rlstab: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); nothing is wrong, but Python would complain when flushing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
     except SystemExit as stop:
         if stop.code is None or isinstance(stop.code, int):
             return stop.code or EXIT_OK
         # What Python itself does with sys.exit("message"), as a user's module may.
         print(stop.code, file=sys.stderr)
         return EXIT_FAILURE
-    except Exception:
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return EXIT_OK
         traceback.print_exc()
         print(
             "rlstab: this is a defect in rlstab, or in an environment of yours if the traceback ends there; "
@@ -83,6 +81,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_FAILURE
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of our output went away (`| head`): nothing is wrong then. Other pipes break too."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _dispatch(arguments: list[str]) -> int:

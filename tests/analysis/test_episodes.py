@@ -141,11 +141,16 @@ class Guarded:
 
 
 def test_nan_in_a_world_that_has_ended_is_told_from_one_that_counts() -> None:
-    for worlds, kind in (([0], UncountedFailure), ([1], NonFiniteState), ([0, 1], NonFiniteState)):
+    # World 0 has ended: where both fail, only world 1 is to blame.
+    for worlds, kind, blamed in (
+        ([0], UncountedFailure, [0]),
+        ([1], NonFiniteState, [1]),
+        ([0, 1], NonFiniteState, [1]),
+    ):
         with pytest.raises(NonFiniteState) as caught:
             run(Constant(), Guarded(vec(Countdown(2), Countdown(9)), worlds))
         assert type(caught.value) is kind
-        assert (caught.value.step, caught.value.worlds) == (3, worlds)
+        assert (caught.value.step, caught.value.worlds) == (3, blamed)
         assert "reward" in caught.value.arrays
 
 

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rlstab.analysis import evaluation as evaluation_module
+from rlstab.analysis import episodes as episodes_module
 from rlstab.analysis.evaluation import Evaluation, aggregate_runs, evaluate
 from rlstab.envs.registry import make_vec
 from rlstab.errors import NonFiniteState, UserError
@@ -137,6 +137,8 @@ def made(returns: Any, env_id: str = "Hopper-v5", success: Any = None) -> Evalua
         deterministic=True,
         seed=1,
         disturbances=(),
+        max_episode_steps=None,
+        env_kwargs={},
         wall_seconds=0.1,
         versions={},
         returns=returns,
@@ -262,6 +264,6 @@ def test_progress_is_told() -> None:
 
 
 def test_an_episode_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation_module, "STEP_LIMIT", 5)
+    monkeypatch.setattr(episodes_module, "STEP_LIMIT", 5)
     with pytest.raises(UserError, match="episode 0 did not end within 5 steps"):
-        evaluate(Linear("HalfCheetah-v5"), "HalfCheetah-v5", episodes=2)
+        evaluate(Linear("HalfCheetah-v5"), "HalfCheetah-v5", episodes=2, max_episode_steps=-1)

@@ -25,6 +25,8 @@ def evaluation(**changes: Any) -> Evaluation:
         deterministic=True,
         seed=77,
         disturbances=(),
+        max_episode_steps=None,
+        env_kwargs={},
         wall_seconds=1.0,
         versions={"mujoco": "3.11.0"},
         returns=RETURNS,

@@ -12,6 +12,7 @@ from stable_baselines3 import PPO
 from rlstab.analysis.evaluation import DEFAULT_SEED
 from rlstab.cli import evaluate
 from rlstab.cli.evaluate import EvaluateOptions
+from rlstab.errors import UserError
 
 
 def test_default_seed_is_that_of_the_library():
@@ -22,16 +23,86 @@ def test_table_and_saved_result(call, trained):
     code, out, _ = call("evaluate", trained, "--episodes", 3)
     assert code == 0
     assert "mean return" in out
-    assert list((trained / "evaluations").glob("best-deterministic-3-episodes-seed*.json"))
+    assert list((trained / "evaluations").glob(f"{best(trained)}-deterministic-3-episodes-seed*.json"))
 
 
-def test_json_and_several_runs(call_json, trained):
-    code, document = call_json("evaluate", trained, trained, "--episodes", 3, "--seed", 5)
+@pytest.fixture(scope="module")
+def another(trained, tmp_path_factory):
+    """A second training of the same method, as far as its file says."""
+    target = tmp_path_factory.mktemp("another") / "run"
+    shutil.copytree(trained, target)
+    change_run(target, name="another")
+    return target
+
+
+def change_run(folder, **values):
+    document = json.loads((folder / "run.json").read_text())
+    for name, value in values.items():
+        document[name] = document[name] | value if isinstance(value, dict) else value
+    (folder / "run.json").write_text(json.dumps(document))
+
+
+def test_json_and_several_runs(call_json, trained, another):
+    code, document = call_json("evaluate", trained, another, "--episodes", 3, "--seed", 5)
     assert code == 0
     first, second = document["evaluations"]
     assert len(first["returns"]) == 3
     assert first["returns"] == second["returns"]
     assert document["aggregate"]["kind"] == "aggregate"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"method": "sac"}, "they are of different methods (ppo, sac)"),
+        ({"name": "run"}, "several of these come from one training"),
+        ({"config": {"max_episode_steps": 9}}, "their time limits differ (9, None)"),
+        ({"config": {"env_kwargs": {"reset_noise_scale": 0.0}}}, "their environments' settings differ"),
+    ],
+)
+def test_what_cannot_be_compared_has_no_aggregate(call, trained, another, tmp_path, changes, reason):
+    other = tmp_path / "other"
+    shutil.copytree(another, other)
+    change_run(other, **changes)
+    code, out, err = call("evaluate", trained, other, "--episodes", 2)
+    assert code == 0
+    assert f"no aggregate: {reason}" in err
+    assert "together" not in out
+
+
+def test_what_was_found_before_an_error_is_shown(call, trained, another, monkeypatch):
+    import rlstab.analysis.evaluation as library
+
+    real = library.evaluate
+
+    def fail_later(*arguments, **settings):
+        monkeypatch.setattr(library, "evaluate", refuse)
+        return real(*arguments, **settings)
+
+    def refuse(*arguments, **settings):
+        raise UserError("the second one broke")
+
+    monkeypatch.setattr(library, "evaluate", fail_later)
+    code, out, err = call("evaluate", trained, another, "--episodes", 2)
+    assert code == 2
+    assert out.count("mean return") == 1
+    assert "rlstab: the second one broke" in err
+
+
+def test_a_limit_of_the_episodes_can_be_set(call_json, copy):
+    code, document = call_json("evaluate", copy, "--episodes", 2, "--seed", 5, "--max-episode-steps", 3)
+    assert code == 0
+    assert document["evaluations"][0]["lengths"] == [3, 3]
+    assert names(copy / "evaluations") == {f"{best(copy)}-deterministic-2-episodes-seed5-limit3.json"}
+
+
+def test_numbers_are_shown_where_they_cannot_be_kept(call, copy):
+    (copy / "evaluations").mkdir()
+    (copy / "evaluations" / f"{best(copy)}-deterministic-2-episodes-seed5.json").mkdir()
+    code, out, err = call("evaluate", copy, "--episodes", 2, "--seed", 5)
+    assert code == 2
+    assert "mean return" in out
+    assert "cannot write" in err
 
 
 def test_one_run_has_no_aggregate(call_json, trained):
@@ -98,6 +169,14 @@ def test_damaged_checkpoint_names_the_checksum(refused, trained, tmp_path):
     assert "step-000000000256" in line
 
 
+def best(run):
+    """How files of the best checkpoint's results begin."""
+    from rlstab.runs.checkpoint import read_info
+    from rlstab.runs.run import Run
+
+    return f"step{read_info(Run.open(run).checkpoints.find('best')).step}"
+
+
 def names(folder):
     return {path.name for path in folder.iterdir() if path.suffix == ".json"}
 
@@ -116,7 +195,7 @@ def test_figures_are_drawn_and_named(call, call_json, copy):
     figures = document["evaluations"][0]["figures"]
     folder = copy / "figures"
     assert figures == [
-        str(folder / "best-deterministic-2-episodes-seed5.png"),
+        str(folder / f"{best(copy)}-deterministic-2-episodes-seed5.png"),
         str(folder / "learning-curve.png"),
     ]
     for figure in figures:
@@ -134,24 +213,23 @@ def test_a_run_without_episodes_has_no_curve(call_json, copy):
 def test_other_circumstances_do_not_overwrite_the_main_result(call, copy):
     plain = ("evaluate", copy, "--episodes", 2, "--seed", 5)
     call(*plain)
-    main = copy / "evaluations" / "best-deterministic-2-episodes-seed5.json"
+    stem = f"{best(copy)}-deterministic-2-episodes-seed5"
+    main = copy / "evaluations" / f"{stem}.json"
     before = main.read_bytes()
     call(*plain, "--disturbances", "tilt=5,gain=0.8:1.2")
     call(*plain, "--env", "gymnasium.envs.mujoco:InvertedPendulum-v4")
     assert main.read_bytes() == before
     assert names(copy / "evaluations") == {
-        "best-deterministic-2-episodes-seed5.json",
-        "best-deterministic-2-episodes-seed5-tilt=5_gain=0.8_1.2.json",
-        "best-deterministic-2-episodes-seed5-gymnasium.envs.mujoco_InvertedPendulum-v4.json",
+        f"{stem}.json",
+        f"{stem}-tilt=5_gain=0.8_1.2.json",
+        f"{stem}-gymnasium.envs.mujoco_InvertedPendulum-v4.json",
     }
 
 
 @pytest.fixture
 def set_up(copy):
     """The copy says it was trained with a time limit and without noise at the start."""
-    document = json.loads((copy / "run.json").read_text())
-    document["config"] |= {"max_episode_steps": 7, "env_kwargs": {"reset_noise_scale": 0.0}}
-    (copy / "run.json").write_text(json.dumps(document))
+    change_run(copy, config={"max_episode_steps": 7, "env_kwargs": {"reset_noise_scale": 0.0}})
     return copy
 
 
@@ -181,4 +259,4 @@ def test_the_film_is_of_the_episode_that_was_evaluated(call_json, set_up, monkey
     assert filmed["env_kwargs"] == {"reset_noise_scale": 0.0}
     assert filmed["max_episode_steps"] == 7
     assert [str(entry) for entry in filmed["disturbances"]] == document["disturbances"]
-    assert document["video"] == str(set_up / "videos" / "best-deterministic-2-episodes-seed5-tilt=5.mp4")
+    assert document["video"] == str(set_up / "videos" / f"{best(set_up)}-deterministic-2-episodes-seed5-tilt=5.mp4")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -71,27 +72,30 @@ class BenchmarkResult(Result):
         return list(dict.fromkeys(measurement.case for measurement in self.measurements))
 
     def find(self, case: tuple[str, ...], implementation: str) -> Measurement | None:
-        """Look up a measurement that has samples."""
+        """Look up a measurement that was made, be it that every repetition was given up."""
         for measurement in self.measurements:
-            if measurement.case == case and measurement.implementation == implementation and measurement.samples:
+            if measurement.case == case and measurement.implementation == implementation and measurement.durations:
                 return measurement
         return None
 
-    def advantage(self, case: tuple[str, ...], implementation: str) -> float | None:
-        """How many times better the reference is: the median over repetitions of the ratio within a repetition.
+    def ratios(self, case: tuple[str, ...], implementation: str) -> list[float]:
+        """How many times better the reference is, in each repetition.
 
-        Repetitions of one case follow each other closely, so that a slow moment of the machine hits both sides.
-        A repetition that both gave up says nothing. ``None`` where either side was not measured.
+        Repetitions of one case follow each other closely, so that a slow moment of the machine hits both sides. One
+        that both gave up says nothing and is left out. Empty where either side was not measured.
         """
         ours, other = self.find(case, self.reference), self.find(case, implementation)
         if ours is None or other is None:
-            return None
-        pairs = zip(ours.durations, other.durations, strict=True)
-        ratios = [
+            return []
+        return [
             mine / peer if self.higher_is_better else peer / mine
-            for mine, peer in pairs
+            for mine, peer in zip(ours.durations, other.durations, strict=True)
             if math.isfinite(mine) or math.isfinite(peer)
         ]
+
+    def advantage(self, case: tuple[str, ...], implementation: str) -> float | None:
+        """How many times better the reference is: the median of `ratios`, ``None`` without any."""
+        ratios = self.ratios(case, implementation)
         return statistics.median(ratios) if ratios else None
 
     def peers(self) -> list[str]:
@@ -102,14 +106,21 @@ class BenchmarkResult(Result):
         """Everything but the reference and its own parts, such as ``"rlstab (physics)"``."""
         return [name for name in self.implementations() if name.split(" (")[0] != self.reference]
 
-    def _nobody_ahead(self, case: tuple[str, ...]) -> bool:
-        ratios = (self.advantage(case, name) for name in self._others())
-        return all(ratio is None or ratio >= 1 for ratio in ratios)
+    def standing(self, case: tuple[str, ...], names: Sequence[str]) -> str:
+        """Say how the reference stands against all of ``names`` in a case.
+
+        ``"ahead"``: better than each in every repetition. ``"behind"``: one is better in every repetition.
+        ``"level"``: neither, the repetitions disagree.
+        """
+        measured = [ratios for name in names if (ratios := self.ratios(case, name))]
+        if any(max(ratios) < 1 for ratios in measured):
+            return "behind"
+        return "ahead" if all(min(ratios) > 1 for ratios in measured) else "level"
 
     def summary(self) -> dict[str, Scalar]:
-        """Count the cases in which the reference is ahead of every peer, and name the closest one.
+        """Count the cases by how the reference stands against its peers, and name the closest one.
 
-        The second count includes implementations that do less, but not the reference's own partial ones.
+        With partial implementations, a second count includes them, but not the reference's own.
         """
         compared = [
             (ratio, case, peer)
@@ -119,11 +130,14 @@ class BenchmarkResult(Result):
         ]
         facts: dict[str, Scalar] = {"benchmark": self.name, "cases": len(self.cases())}
         if compared:
-            behind = {case for ratio, case, _ in compared if ratio < 1}
             ratio, case, peer = min(compared)
-            facts["fastest in"] = len({case for _, case, _ in compared} - behind)
+            cases = list(dict.fromkeys(case for _, case, _ in compared))
+            standings = [self.standing(case, self.peers()) for case in cases]
+            for standing in ("ahead", "level", "behind"):
+                facts[standing] = standings.count(standing)
             if self.not_peers:
-                facts["also ahead of those that do less in"] = sum(map(self._nobody_ahead, self.cases()))
+                standings = [self.standing(case, self._others()) for case in cases]
+                facts["ahead of those that do less, too"] = standings.count("ahead")
             facts["smallest ratio"] = ratio
             facts["smallest ratio at"] = f"{' '.join(case)} against {peer}"
         return facts
@@ -168,17 +182,18 @@ class BenchmarkResult(Result):
             result.append((f"{title}median (lowest to highest), {self.unit}", [*heads, *implementations], numbers))
             if others:
                 ratios = [
-                    [*label, *(_ratio(self.advantage(case, name)) for name in others)]
+                    [*label, *(_ratios(self.ratios(case, name)) for name in others)]
                     for label, case in zip(shown, cases, strict=True)
                 ]
-                result.append((f"{title}factor by which {self.reference} is better", [*heads, *others], ratios))
+                ratio_title = f"{title}factor by which {self.reference} is better, median (lowest to highest)"
+                result.append((ratio_title, [*heads, *others], ratios))
         return result
 
     def missing(self) -> list[str]:
         """Say what was not measured where, and why, be it one repetition; one line a reason."""
         reasons: dict[tuple[str, str], list[str]] = {}
         for measurement in self.measurements:
-            if measurement.note or not measurement.samples:
+            if measurement.note or not measurement.durations:
                 key = (measurement.implementation, measurement.note)
                 reasons.setdefault(key, []).append(" ".join(measurement.case))
         everywhere = len(self.cases())
@@ -191,12 +206,14 @@ class BenchmarkResult(Result):
         """Write the page for the documentation."""
         lines = [f"# {self.title}", "", self.about.strip(), "", f"Made by `{self.command}`.", ""]
         facts = self.summary()
-        if "fastest in" in facts:
-            least = f"{_ratio(float(str(facts['smallest ratio'])))} ({facts['smallest ratio at']})"
-            verdict = f"{self.reference} is fastest in {facts['fastest in']} of {facts['cases']} cases"
-            partial = facts.get("also ahead of those that do less in")
-            verdict += "." if partial is None else f", and in {partial} it is ahead of those that do less, too."
-            lines += [f"**{verdict}** The smallest ratio to a peer is {least}.", ""]
+        if "ahead" in facts:
+            least = f"{_number(float(str(facts['smallest ratio'])))} ({facts['smallest ratio at']})"
+            verdict = f"Of {facts['cases']} cases {self.reference} is ahead of every peer in {facts['ahead']}"
+            partial = facts.get("ahead of those that do less, too")
+            verdict += "" if partial is None else f" (in {partial} also of those that do less)"
+            verdict += f", level with the best in {facts['level']}, behind in {facts['behind']}."
+            meaning = "Ahead or behind means in every repetition, level that the repetitions disagree."
+            lines += [f"**{verdict}** {meaning} The smallest median ratio to a peer is {least}.", ""]
         for title, columns, rows in self.tables():
             lines += [f"## {title[0].upper()}{title[1:]}", "", *markdown_table(columns, rows), ""]
         if self.missing():
@@ -209,6 +226,8 @@ def _cell(measurement: Measurement | None) -> str:
     if measurement is None:
         return "-"
     durations = measurement.durations
+    if not measurement.samples:
+        return "given up"
     return f"{_number(measurement.median)} ({_number(min(durations))} to {_number(max(durations))})"
 
 
@@ -218,5 +237,8 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _ratios(ratios: list[float]) -> str:
+    if not ratios:
+        return "-"
+    median, low, high = (f"{value:.2f}" for value in (statistics.median(ratios), min(ratios), max(ratios)))
+    return median if len(ratios) == 1 else f"{median} ({low} to {high})"

@@ -19,8 +19,9 @@ class Conditions:
 
     machine: dict[str, Any]
     threads: int
-    load: float
-    """One-minute load average before it began: above the number of cores, others were using the machine."""
+    load: float | None
+    """One-minute load average before it began: above the number of cores, others were using the machine. ``None``: not
+    known, as for trainings that were kept."""
     versions: dict[str, dict[str, str]]
     """Implementation to packages to versions."""
     git: dict[str, Any]
@@ -48,12 +49,12 @@ class Conditions:
         list
             Lines of Markdown.
         """
-        facts = {
+        facts: dict[str, Any] = {
             "date": self.date,
             "processor": f"{self.machine.get('processor')}, {self.machine.get('cores')} cores usable",
             "system": self.machine.get("system"),
             "threads": self.threads,
-            "load average before": self.load,
+            **({} if self.load is None else {"load average before": self.load}),
             "commit": ", ".join(self.commits) or describe_commit(self.git),
             **settings,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,15 +18,19 @@ from rlstab.errors import UserError, suggest
 from rlstab.runs.provenance import usable_cores
 
 OURS = "rlstab"
+_PATIENCE_S = 300
 _OFTEN_ELSEWHERE = ("EnvPool", "mjbatch (physics)")
 _PROCESS_PER_WORLD = ("gymnasium Async", "SB3 Subproc")
 _PHYSICS_ONLY = tuple(name for name in env_worker.IMPLEMENTATIONS if name.endswith("(physics)"))
 
 ABOUT = """
 Environment steps a second (all worlds together, after frame skip) of the nine MuJoCo tasks of gymnasium's v5 family
-under uniformly random actions, resets included. Every implementation runs in a process of its own with the same number
-of threads; the repetitions of a case are interleaved and start with another implementation each time, so that a slow
-moment of the machine hits all of them. Ratios are taken within a repetition.
+under uniformly random actions, resets included. Every implementation runs in a process of its own; those with threads
+have the same number (below), the serial ones have one, Async and Subproc a process a world. Before it is timed, each
+takes as many steps as an episode of random actions lasts (200 at most), so that all are timed in the same mixture of
+states; a repetition lasts as long and as many steps as said below. The repetitions of a case are interleaved and start
+with another implementation each time, so that a slow moment of the machine hits all of them. Ratios are taken within a
+repetition.
 
 EnvPool and gymnasium's vector environments spend a step on each reset, which counts as one of theirs; rlstab and SB3
 reset within the step that ends an episode. Columns marked *physics* compute no observation, reward or termination, and
@@ -44,9 +49,9 @@ class Options:
     """Numbers of worlds stepped together."""
     implementations: tuple[str, ...] = tuple(env_worker.IMPLEMENTATIONS)
     """What to compare."""
-    repetitions: int = 5
+    repetitions: int = 7
     """How often each implementation is timed in each case."""
-    seconds: float = 0.3
+    seconds: float = 0.5
     """Least duration of one repetition, s."""
     threads: int = field(default_factory=usable_cores)
     """Threads of every implementation that has threads. The default is the number of usable cores."""
@@ -96,7 +101,11 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Ben
         labels=("environment", "worlds"),
         measurements=tuple(measurements),
         conditions=Conditions(**{**vars(conditions), "versions": versions}),
-        settings={"repetitions": options.repetitions, "seconds a repetition": options.seconds},
+        settings={
+            "repetitions": options.repetitions,
+            "seconds a repetition, at least": options.seconds,
+            "batch steps a repetition, at least": env_worker.LEAST_STEPS,
+        },
         not_peers=_PHYSICS_ONLY,
     )
 
@@ -152,6 +161,9 @@ class Worker:
             self._process.stdin.flush()
         except BrokenPipeError as error:
             raise WorkerError("its process died") from error
+        if not select.select([self._process.stdout], [], [], _PATIENCE_S)[0]:
+            self._process.kill()
+            raise WorkerError(f"it did not answer within {_PATIENCE_S} s")
         line = self._process.stdout.readline()
         if not line:
             raise WorkerError(f"its process died (exit status {self._process.wait()})")
@@ -196,7 +208,9 @@ def _measure_case(
             reasons[name] = f"would start more than {options.max_processes} processes, one a world"
             continue
         try:
-            worker.ask(do="build", task=task, worlds=worlds, threads=options.threads, warm_up_s=options.seconds)
+            worker.ask(do="build", task=task, worlds=worlds, threads=options.threads)
+            # Whatever is slow the first time (threads that wake, pages that are touched) belongs to no repetition.
+            worker.ask(do="run", seconds=options.seconds)
             ready[name] = worker
         except WorkerError as error:
             reasons[name] = str(error)

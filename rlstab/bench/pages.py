@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Protocol
 
@@ -35,7 +36,34 @@ class Documented(Protocol):
         ...
 
 
-def write_docs(result: Documented, folder: Path | None = None) -> Path:
+def results_folder(folder: Path | None = None) -> Path:
+    """Find or make the folder of results pages.
+
+    Parameters
+    ----------
+    folder
+        Default: ``docs/results`` of the checkout this package runs from.
+
+    Raises
+    ------
+    UserError
+        The package does not run from a checkout, or the disk refuses.
+    """
+    if folder is None:
+        folder = Path(__file__).resolve().parents[2] / "docs" / "results"
+        if not folder.is_dir():
+            raise UserError(f"there is no {folder}: results pages are written from a checkout installed with pip -e")
+        return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise atomic.disk_error(f"cannot write results to {folder}", error) from error
+    return folder
+
+
+def write_docs(result: Documented, folder: Path) -> Path:
     """Write ``NAME.json`` and ``NAME.md`` and list the page in ``index.md``.
 
     Parameters
@@ -43,17 +71,13 @@ def write_docs(result: Documented, folder: Path | None = None) -> Path:
     result
         What was measured.
     folder
-        Default: ``docs/results`` of the checkout this package runs from.
+        See `results_folder`.
 
     Raises
     ------
     UserError
-        The package does not run from a checkout.
+        The disk refuses.
     """
-    if folder is None:
-        folder = Path(__file__).resolve().parents[2] / "docs" / "results"
-        if not folder.is_dir():
-            raise UserError(f"there is no {folder}: results pages are written from a checkout installed with pip -e")
     result.save(folder / f"{result.name}.json")
     result.figure(folder / f"{result.name}.png")
     page = folder / f"{result.name}.md"

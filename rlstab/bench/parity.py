@@ -110,4 +110,4 @@ def _training(name: str, env: str, seed: int, steps: int) -> Training:
     if name == OURS:
         hyper = rlstab_ppo.hyperparameters(rlstab_ppo.parity_config(env, seed, steps))
         return Training("rlstab", rlstab_ppo.__name__, env, seed, steps, hyper)
-    return Training("sb3", sb3_ppo.__name__, env, seed, steps, PARITY_HYPERPARAMETERS, accept_early=True)
+    return Training("sb3", sb3_ppo.__name__, env, seed, steps, PARITY_HYPERPARAMETERS)

@@ -119,7 +119,9 @@ def _measure_quantity(
     notes: dict[str, list[str]] = {name: [] for name in names}
     failed: set[str] = set()
     for seed in range(options.repetitions):
-        for name in names:
+        # Another one begins each time: the first after a pause may find a cooler processor.
+        first = seed % len(names)
+        for name in names[first:] + names[:first]:
             if name in failed:
                 continue
             try:

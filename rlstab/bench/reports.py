@@ -14,10 +14,8 @@ from typing import Any
 
 Report = dict[str, Any]
 
-# Without these a report says nothing, whatever its age.
-_ESSENTIAL = frozenset({"learner", "env_id", "seed", "total_steps", "hyperparameters", "episodes", "eval_returns"})
-ORIGIN = frozenset({"requested_steps", "git", "versions", "date"})
-"""What the reports of today say about where they come from; early ones lack it."""
+_RESULT = frozenset({"learner", "env_id", "seed", "total_steps", "hyperparameters", "episodes", "eval_returns"})
+_ORIGIN = frozenset({"requested_steps", "git", "versions", "date"})
 
 
 def report_path(folder: Path, learner: str, env_id: str, seed: int) -> Path:
@@ -31,7 +29,12 @@ def read_report(path: Path) -> Report | None:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if isinstance(report, dict) and report.keys() >= _ESSENTIAL and report["episodes"] and report["eval_returns"]:
+    if (
+        isinstance(report, dict)
+        and report.keys() >= _RESULT | _ORIGIN
+        and report["episodes"]
+        and report["eval_returns"]
+    ):
         return report
     return None
 

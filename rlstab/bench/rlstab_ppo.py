@@ -15,6 +15,7 @@ from rlstab.controllers.baselines.ppo.config import PPOConfig
 from rlstab.controllers.runs import configure
 from rlstab.learning.on_policy_config import OnPolicyConfig
 from rlstab.runs.config import to_json
+from rlstab.runs.seeding import EVALUATION_SEED
 
 if TYPE_CHECKING:
     from rlstab.learning.on_policy import OnPolicyLearner
@@ -76,7 +77,7 @@ def train_and_evaluate(config: PPOConfig, name: str = "rlstab", eval_episodes: i
     start = time.perf_counter()
     learn(learner, config.total_steps, record)
     train_seconds = time.perf_counter() - start
-    evaluation = evaluate(learner.policy, config.env, episodes=eval_episodes, seed=10_000 + config.seed)
+    evaluation = evaluate(learner.policy, config.env, episodes=eval_episodes, seed=EVALUATION_SEED + config.seed)
     return {
         "learner": name,
         "env_id": config.env,

@@ -87,9 +87,11 @@ def train_and_evaluate(env_id: str, seed: int, total_steps: int, eval_episodes: 
 
     trained_on = model.get_vec_normalize_env()
     assert trained_on is not None
+    from rlstab.runs.seeding import EVALUATION_SEED
+
     eval_envs = VecNormalize(DummyVecEnv([lambda: _monitored(env_id)]), training=False, norm_reward=False)
     eval_envs.obs_rms = trained_on.obs_rms
-    eval_envs.seed(10_000 + seed)
+    eval_envs.seed(EVALUATION_SEED + seed)
     returns, _ = evaluate_policy(model, eval_envs, eval_episodes, deterministic=True, return_episode_rewards=True)
     assert isinstance(returns, list)
     return {

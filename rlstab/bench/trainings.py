@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rlstab.bench.conditions import Conditions, describe_commit
-from rlstab.bench.reports import ORIGIN, Report, read_report, report_path
+from rlstab.bench.reports import Report, read_report, report_path
 from rlstab.errors import UserError
 
 Key = TypeVar("Key")
@@ -37,19 +37,13 @@ class Training:
     """Those that the report must name."""
     arguments: tuple[str, ...] = ()
     """Further flags of the module."""
-    accept_early: bool = False
-    """Whether to accept a report from before they held the requested steps and their origin, if its length fits."""
 
     def fits(self, report: Report) -> bool:
         """Whether a report is that of this training, with equal hyper-parameters and as many steps asked for."""
         wanted = {"learner": self.learner, "env_id": self.env, "seed": self.seed}
         if not wanted.items() <= report.items() or report["hyperparameters"] != dict(self.hyperparameters):
             return False
-        if report.keys() >= ORIGIN:
-            return report["requested_steps"] == self.steps
-        # A training ends with the rollout that reaches the steps asked for.
-        rollout = self.hyperparameters["num_envs"] * self.hyperparameters["n_steps"]
-        return self.accept_early and self.steps <= report["total_steps"] < self.steps + rollout
+        return report["requested_steps"] == self.steps
 
     def report(self, work: Path) -> Report:
         """Take the report that is kept in ``work``, or train and keep it.
@@ -120,19 +114,20 @@ def conditions_of(reports: Mapping[str, Sequence[Report]], ours: str) -> Conditi
         The name whose revisions of the source matter.
     """
     everything = [report for several in reports.values() for report in several]
-    dates = sorted({report["date"] for report in everything if "date" in report})
+    dates = sorted({report["date"] for report in everything})
     now = Conditions.now(1)
     return dataclasses.replace(
         now,
+        load=None,
         git={},
         commits=_commits(reports[ours]),
         versions={name: _versions(several) for name, several in reports.items()},
-        date=" to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else now.date,
+        date=" to ".join(dict.fromkeys((dates[0], dates[-1]))),
     )
 
 
 def _commits(reports: Sequence[Report]) -> tuple[str, ...]:
-    counts = collections.Counter(describe_commit(report.get("git", {})) for report in reports)
+    counts = collections.Counter(describe_commit(report["git"]) for report in reports)
     if len(counts) == 1:
         return tuple(counts)
     return tuple(f"{commit} ({count} of {len(reports)} trainings)" for commit, count in counts.items())
@@ -142,12 +137,8 @@ def _versions(reports: Sequence[Report]) -> dict[str, str]:
     """Versions of each package, all of them where the reports differ."""
     found: dict[str, list[str]] = {}
     for report in reports:
-        for package, version in report.get("versions", {}).items():
+        for package, version in report["versions"].items():
             known = found.setdefault(package, [])
             if version not in known:
                 known.append(version)
-    versions = {package: " and ".join(known) for package, known in found.items()}
-    silent = sum("versions" not in report for report in reports)
-    if silent:
-        versions[f"of {silent} early trainings"] = "not recorded"
-    return versions
+    return {package: " and ".join(known) for package, known in found.items()}

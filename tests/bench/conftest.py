@@ -40,11 +40,6 @@ def make_report(
     }
 
 
-def early(report: dict[str, Any]) -> dict[str, Any]:
-    """The same as it was written before reports had an origin."""
-    return {name: value for name, value in report.items() if name not in reports.ORIGIN}
-
-
 class FakeTrainings:
     """Stands in for the processes that train: remembers which were started, and writes what they would write."""
 
@@ -55,7 +50,6 @@ class FakeTrainings:
         self.fail: tuple[str, str, int] | None = None
 
     report = staticmethod(make_report)
-    early = staticmethod(early)
 
     def run(self, command: list[str], env: dict[str, str], **_: Any) -> types.SimpleNamespace:
         module, flags = command[2], command[3:]

@@ -64,8 +64,8 @@ def test_summary_counts_only_peers_that_do_the_same_work() -> None:
         not_peers=("engine alone",),
     )
     summary = race.summary()
-    assert summary["fastest in"] == 1
-    assert summary["also ahead of those that do less in"] == 0
+    assert (summary["ahead"], summary["level"], summary["behind"]) == (1, 0, 1)
+    assert summary["ahead of those that do less, too"] == 0
     assert summary["smallest ratio"] == pytest.approx(0.5)
     assert summary["smallest ratio at"] == "sand 8 against peer"
 
@@ -112,11 +112,21 @@ def test_a_repetition_that_was_given_up_took_longer_than_any_other() -> None:
     # Ratios within a repetition are 2, infinity and 3.
     assert race.advantage(case, "peer") == pytest.approx(3.0)
     assert race.advantage(case, "lost") == math.inf
-    assert race.advantage(case, "never") is None
+    assert race.advantage(case, "never") == math.inf
     page = race.to_markdown()
-    assert "| oval | 11 (10 to 12) | 33 (20 to given up) | given up (40 to given up) | - |" in page
+    assert "| oval | 11 (10 to 12) | 33 (20 to given up) | given up (40 to given up) | given up |" in page
     assert "* peer: seed 1 did not arrive (everywhere)" in page
     assert race.summary()["smallest ratio"] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("peer", "standing"),
+    [((9.0, 9.0), "ahead"), ((9.0, 11.0), "level"), ((11.0, 12.0), "behind"), ((9.0, 10.0), "level")],
+)
+def test_ahead_and_behind_need_every_repetition(peer: tuple[float, ...], standing: str) -> None:
+    case = ("oval", "8")
+    race = result(Measurement(case, "ours", (10.0, 10.0)), Measurement(case, "peer", peer))
+    assert race.standing(case, ["peer", "absent"]) == standing
 
 
 def test_repetitions_that_both_gave_up_say_nothing() -> None:

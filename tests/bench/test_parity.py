@@ -63,15 +63,6 @@ def test_a_failing_training_ends_the_study(fake: Any, options: Options) -> None:
         measure(options, lambda _: None)
 
 
-def test_early_reports_of_sb3_are_used_and_ours_are_not(fake: Any, options: Options) -> None:
-    fake.change = fake.early
-    with pytest.raises(UserError, match=r"rlstab on .* left no usable report"):
-        measure(options, lambda _: None)
-    fake.change = lambda report: fake.early(report) if report["learner"] == "sb3" else report
-    page = measure(options, lambda _: None).to_markdown()
-    assert "of 4 early trainings not recorded" in page
-
-
 @pytest.mark.parametrize("wrong", [{"seeds": 0}, {"steps": 0}, {"jobs": 0}, {"envs": ()}])
 def test_wrong_numbers_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="at least 1"):

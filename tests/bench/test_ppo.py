@@ -74,12 +74,12 @@ def script(tmp_path: Path) -> Path:
 def test_the_page(fake: FakeTrainings, tmp_path: Path) -> None:
     options = Options(repetitions=3, speed_steps=1000, limit_steps=2_000_000, threads=1)
     result = measure(options, lambda _: None)
-    assert fake.begun[:4] == [("rlstab", 0), ("SB3", 0), ("rlstab", 1), ("SB3", 1)]
+    assert fake.begun[:4] == [("rlstab", 0), ("SB3", 0), ("SB3", 1), ("rlstab", 1)]
     page = result.to_markdown()
     assert "Made by `rlstab bench ppo --docs --repetitions 3 --speed-steps 1000 --limit-steps 2000000" in page
     assert "| microseconds a step | 1 (1 to 1) | 2 (2 to 2) |" in page
     assert "| seconds to return 2000 | 2 (2 to 2) | 4 (4 to 4) |" in page
-    assert "| seconds to return 2000 | 2.00 |" in page
+    assert "| seconds to return 2000 | 2.00 (2.00 to 2.00) |" in page
     assert "| speed steps | 1000 |" in page
     assert "| given up after steps | 2000000 |" in page
     assert "| rlstab, SB3 | python " in page
@@ -111,7 +111,7 @@ def test_seeds_that_do_not_reach_the_return_are_named(fake: FakeTrainings) -> No
     ]
     # The implementation that never arrived keeps its column.
     page = result.to_markdown()
-    assert "| seconds to return 2000 | 1 (1 to given up) | - |" in page
+    assert "| seconds to return 2000 | 1 (1 to given up) | given up |" in page
 
 
 def test_one_missed_seed_of_a_peer_is_longer_than_the_others(fake: FakeTrainings) -> None:

@@ -30,7 +30,8 @@ def test_ours() -> None:
 
 def test_theirs() -> None:
     report = json.loads(json.dumps(sb3_ppo.train_and_evaluate(ENV, 1, STEPS, eval_episodes=2)))
-    training = Training("sb3", sb3_ppo.__name__, ENV, 1, STEPS, PARITY_HYPERPARAMETERS, accept_early=True)
+    report |= {"requested_steps": STEPS}
+    training = Training("sb3", sb3_ppo.__name__, ENV, 1, STEPS, PARITY_HYPERPARAMETERS)
     assert training.fits(report)
     assert len(report["eval_returns"]) == 2
     assert report["episodes"][-1][0] <= 2048

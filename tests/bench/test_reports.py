@@ -9,6 +9,8 @@ import pytest
 from rlstab.bench import reports
 from rlstab.bench.reports import read_report, report_path
 
+ORIGIN = {"requested_steps", "git", "versions", "date"}
+
 
 @pytest.mark.parametrize(
     "text",
@@ -18,6 +20,15 @@ from rlstab.bench.reports import read_report, report_path
 def test_damaged_reports_are_as_good_as_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "sb3-A-0.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert read_report(path) is None
+
+
+@pytest.mark.parametrize("missing", sorted(ORIGIN))
+def test_reports_of_unknown_origin_are_as_good_as_none(tmp_path: Path, fake: Any, missing: str) -> None:
+    report = fake.report("sb3", "A", 0, 16, {"num_envs": 2, "n_steps": 4})
+    del report[missing]
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report))
     assert read_report(path) is None
 
 
@@ -35,7 +46,8 @@ def test_a_report_says_what_was_asked_for_and_where_it_comes_from(
     tmp_path: Path, fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def train(env: str, seed: int, steps: int) -> dict[str, Any]:
-        return fake.early(fake.report("sb3", env, seed, steps, {"num_envs": 2, "n_steps": 4}))
+        report = fake.report("sb3", env, seed, steps, {"num_envs": 2, "n_steps": 4})
+        return {name: value for name, value in report.items() if name not in ORIGIN}
 
     flags = ["--env", "module:A/B-v1", "--seed", "3", "--steps", "15", "--out", str(tmp_path / "new")]
     reports.run(reports.arguments("Trains.").parse_args(flags), train)
@@ -43,7 +55,7 @@ def test_a_report_says_what_was_asked_for_and_where_it_comes_from(
     assert path.name == "sb3-module-A-B-v1-3.json"
     report = read_report(path)
     assert report is not None
-    assert report.keys() >= reports.ORIGIN
+    assert report.keys() >= ORIGIN
     assert report["requested_steps"] == 15
     assert report["total_steps"] == 16
     assert "python" in report["versions"]

@@ -13,9 +13,8 @@ from rlstab.bench.sb3_ppo import PARITY_HYPERPARAMETERS
 from rlstab.bench.trainings import Training, collect, conditions_of
 from rlstab.errors import UserError
 
-STEPS, ROLLOUT = 10_000, 2048
+STEPS = 10_000
 TRAINING = Training("sb3", sb3_ppo.__name__, "A-v0", 3, STEPS, PARITY_HYPERPARAMETERS)
-EARLY = dataclasses.replace(TRAINING, accept_early=True)
 
 
 def keep(work: Path, report: dict[str, Any]) -> None:
@@ -44,21 +43,6 @@ def test_a_kept_report_is_used_only_if_it_is_of_the_same_training(
     keep(work, kept)
     report = TRAINING.report(work)
     assert (report["eval_returns"] == [7.0]) is accepted
-    assert len(fake.begun) == (0 if accepted else 1)
-
-
-@pytest.mark.parametrize(
-    ("total_steps", "accepted"),
-    [(STEPS - 1, False), (STEPS, True), (STEPS + ROLLOUT - 1, True), (STEPS + ROLLOUT, False)],
-)
-def test_early_reports_are_used_where_allowed_if_their_length_fits(
-    fake: Any, work: Path, total_steps: int, accepted: bool
-) -> None:
-    kept = fake.early(fake.report("sb3", "A-v0", 3, STEPS, PARITY_HYPERPARAMETERS, total_steps=total_steps))
-    assert EARLY.fits(kept) is accepted
-    assert not TRAINING.fits(kept)
-    keep(work, kept)
-    EARLY.report(work)
     assert len(fake.begun) == (0 if accepted else 1)
 
 
@@ -96,16 +80,12 @@ def test_conditions_are_those_of_the_trainings(fake: Any) -> None:
 
     ours = reports("rlstab", {}, {}, {"git": {"commit": "b" * 40, "dirty": True}, "date": "2026-02-03"})
     theirs = reports("sb3", {}, {"versions": {"python": "3.12"}})
-    theirs.append(fake.early(theirs[0]))
     conditions = conditions_of({"rlstab": ours, "SB3": theirs}, ours="rlstab")
     assert conditions.commits == ("c0ffeec0ffee (2 of 3 trainings)", "bbbbbbbbbbbb with changes (1 of 3 trainings)")
     assert conditions.date == "2026-01-02 to 2026-02-03"
     assert conditions.versions["rlstab"] == {"python": "3.11", "torch": "2.11"}
-    assert conditions.versions["SB3"] == {
-        "python": "3.11 and 3.12",
-        "torch": "2.11",
-        "of 1 early trainings": "not recorded",
-    }
+    assert conditions.versions["SB3"] == {"python": "3.11 and 3.12", "torch": "2.11"}
+    assert not any("load" in line for line in conditions.section({}))
     alone = conditions_of({"rlstab": ours[:2]}, ours="rlstab")
     assert alone.commits == ("c0ffeec0ffee",)
     assert alone.date == "2026-01-02"

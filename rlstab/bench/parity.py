@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +94,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Par
     found = collect(trainings, options.work, options.jobs, on_progress)
     reports = {(env, name): [found[env, name, seed] for seed in seeds] for env in options.envs for name in LEARNERS}
     return ParityResult(
-        name="ppo_parity",
+        name=_page(options.envs),
         title="PPO against Stable-Baselines3's, same hyper-parameters",
         command=command_line("parity", options),
         envs=options.envs,
@@ -104,6 +105,13 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Par
         ),
         settings={"environment steps": options.steps, "seeds": options.seeds, **PARITY_HYPERPARAMETERS},
     )
+
+
+def _page(envs: tuple[str, ...]) -> str:
+    """Name of the page: more seeds of some of the tasks do not replace the study of all."""
+    if envs == Options.envs:
+        return "ppo_parity"
+    return "_".join(["ppo_parity", *(re.sub(r"[^0-9a-z]+", "_", env.lower()) for env in envs)])
 
 
 def _training(name: str, env: str, seed: int, steps: int) -> Training:

@@ -40,6 +40,8 @@ def test_the_page(fake: Any, options: Options, tmp_path: Path) -> None:
     assert "| commit | c0ffeec0ffee |" in page
     assert "| environment steps | 5000 |" in page
     assert "| gae_lambda | 0.95 |" in page
+    # Not the page of the study of all tasks.
+    assert result.name == "ppo_parity_hopper_v5_reacher_v5"
     # What was saved gives the same page.
     path = result.save(tmp_path / "ppo_parity")
     assert ParityResult.load(path).to_markdown() == page

@@ -1,0 +1,183 @@
+"""The public functions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlstab.errors import UserError, suggest
+from rlstab.kernels.sigmoid_attention import dispatch
+from rlstab.kernels.sigmoid_attention.dispatch import BACKENDS, Backend
+from rlstab.kernels.sigmoid_attention.problem import Bias, Layout, Precision, SigmoidMode, make_problem
+
+
+def sigmoid_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float | None = None,
+    bias: Bias | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    row_start: Tensor | None = None,
+    row_end: Tensor | None = None,
+    kv_lens: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
+    layout: Layout = "bthd",
+    backend: Backend = "auto",
+    sigmoid_mode: SigmoidMode = "auto",
+    precision: Precision = "ieee",
+) -> Tensor:
+    """Weigh values by the sigmoid of scores: ``out_i = sum_j sigmoid(scale <q_i, k_j> + bias_i) v_j``.
+
+    Weights are not normalised. A row that sees no key is exactly zero.
+
+    Parameters
+    ----------
+    q, k, v
+        ``(B, m, Hq, d)``, ``(B, n, Hkv, d)``, ``(B, n, Hkv, dv)``, or with the middle axes swapped for
+        ``layout="bhtd"``; float16, bfloat16, float32 or float64, any strides. Query head ``h`` reads key head
+        ``h // (Hq / Hkv)``. With ``m < n`` the queries are the newest of the keys. Head dimensions 1 to 256.
+    scale
+        Default ``1 / sqrt(d)``.
+    bias
+        A number, one a query head ``(Hq,)``, one a row ``(B, m)``, or ``"count"``: minus the logarithm of the number of
+        keys that the row sees, which keeps the sum of its weights near one at the beginning of training however long
+        the row. ``None``: zero, which only suits linear position biases. Tensors get gradients.
+    causal
+        Whether a row sees no later keys.
+    window
+        With ``causal``: how many keys a row sees at most, its own included.
+    row_start, row_end
+        ``(B, T)``, with ``causal``: boundaries of the episodes in a batch, from `segments_to_rows`. ``row_end`` follows
+        from ``row_start`` and saves its computation.
+    kv_lens
+        ``(B,)``: keys from here on are padding.
+    alibi_slopes
+        ``(Hq,)``: every score gets ``-slope * |distance|``. The part that depends on the row does not cancel, as it
+        would in softmax.
+    layout
+        Order of the axes.
+    backend
+        ``"auto"``; ``"eager"``, plain torch operations for any dtype and derivative; ``"blockwise"``, on a CPU in
+        memory linear in the length; ``"triton"``, on a GPU. Calls under forward-mode differentiation or `torch.func`
+        transforms are computed by the reference whatever is asked for.
+    sigmoid_mode
+        How the Triton kernels evaluate the sigmoid: ``"exact"``, ``"newton"`` (one special-function operation, relative
+        error 7e-6), ``"tanh"`` (the hardware's approximation: its relative error has no bound for very negative
+        scores). ``"auto"``: newton for half precisions, exact otherwise.
+    precision
+        How the Triton kernels multiply float32: exactly, or in three or one passes of TF32.
+
+    Returns
+    -------
+    Tensor
+        ``(B, m, Hq, dv)`` or ``(B, Hq, m, dv)``, in the dtype of ``q``.
+
+    Raises
+    ------
+    UserError
+        An argument does not fit, in one line that names it.
+
+    References
+    ----------
+    Ramapuram et al. 2025, "Theory, Analysis, and Best Practices for Sigmoid Self-Attention", arXiv:2409.04431.
+
+    Examples
+    --------
+    >>> q, k, v = (torch.zeros(1, 4, 2, 8) for _ in range(3))
+    >>> sigmoid_attention(q, k, v + 1, causal=True, bias="count")[0, :, 0, 0]
+    tensor([0.5000, 0.6667, 0.7500, 0.8000])
+    """
+    _choice("backend", backend, BACKENDS)
+    _choice("sigmoid_mode", sigmoid_mode, ("auto", "exact", "newton", "tanh"))
+    _choice("precision", precision, ("ieee", "tf32x3", "tf32"))
+    problem = make_problem(
+        q,
+        k,
+        v,
+        scale=scale,
+        bias=bias,
+        causal=causal,
+        window=window,
+        row_start=row_start,
+        row_end=row_end,
+        kv_lens=kv_lens,
+        alibi_slopes=alibi_slopes,
+        layout=layout,
+    )
+    out = dispatch.run(problem, backend)
+    return out.transpose(1, 2) if layout == "bthd" else out
+
+
+def softmax_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    row_start: Tensor | None = None,
+    row_end: Tensor | None = None,
+    kv_lens: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
+    layout: Layout = "bthd",
+) -> Tensor:
+    """Weigh values by the softmax of scores, with the masks of `sigmoid_attention`.
+
+    Computed by `torch.nn.functional.scaled_dot_product_attention`. A row that sees no key is zero.
+
+    Returns
+    -------
+    Tensor
+        As `sigmoid_attention`.
+
+    Raises
+    ------
+    UserError
+        An argument does not fit.
+    """
+    problem = make_problem(
+        q,
+        k,
+        v,
+        scale=scale,
+        bias=None,
+        causal=causal,
+        window=window,
+        row_start=row_start,
+        row_end=row_end,
+        kv_lens=kv_lens,
+        alibi_slopes=alibi_slopes,
+        layout=layout,
+    )
+    num_queries, num_keys = problem.q.shape[2], problem.k.shape[2]
+    grouped = problem.group > 1
+    everything = window is None and row_start is None and kv_lens is None and alibi_slopes is None
+    if everything and (not causal or num_queries == num_keys):
+        out = F.scaled_dot_product_attention(
+            problem.q, problem.k, problem.v, is_causal=causal, scale=problem.scale, enable_gqa=grouped
+        )
+        return out.transpose(1, 2) if layout == "bthd" else out
+    intervals = problem.intervals()
+    visible = intervals.mask(0, num_keys)[:, None]
+    empty = (intervals.count() == 0)[:, None, :, None]
+    # A row without keys would be 0/0: it gets all of them, and is set to zero afterwards.
+    mask = visible | empty
+    if problem.alibi_slopes is not None:
+        slopes = problem.alibi_slopes.to(problem.q.dtype)[:, None, None]
+        offsets = -slopes * problem.distances(0, num_keys).to(problem.q.dtype)
+        mask = torch.where(mask, offsets, float("-inf"))
+    out = F.scaled_dot_product_attention(
+        problem.q, problem.k, problem.v, attn_mask=mask, scale=problem.scale, enable_gqa=grouped
+    )
+    out = torch.where(empty, 0.0, out)
+    return out.transpose(1, 2) if layout == "bthd" else out
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{name} is '{value}', it must be one of {', '.join(choices)}{suggest(str(value), choices)}")

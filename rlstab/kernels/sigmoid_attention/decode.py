@@ -1,0 +1,192 @@
+"""Attention of one new step at a time, over a ring buffer of the newest steps.
+
+The order of the keys in the buffer does not matter to a sum, so nothing is ever moved: the newest step overwrites the
+oldest, and an episode begins by setting its count to zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlstab.errors import UserError
+from rlstab.kernels.sigmoid_attention.problem import Bias
+
+
+@dataclass
+class RingCache:
+    """Keys and values of the newest ``window`` steps of each environment.
+
+    Parameters
+    ----------
+    k, v
+        ``(B, Hkv, W, d)`` and ``(B, Hkv, W, dv)``. What lies beyond the count is never read.
+    count
+        ``(B,)`` int64: steps written since the episode began. Step ``s`` lies in slot ``s % W``.
+    """
+
+    k: Tensor
+    v: Tensor
+    count: Tensor
+
+    @classmethod
+    def empty(
+        cls,
+        batch: int,
+        kv_heads: int,
+        window: int,
+        dim: int,
+        value_dim: int | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> RingCache:
+        """Make room for ``window`` steps.
+
+        Raises
+        ------
+        UserError
+            A size is not positive.
+        """
+        sizes = {"batch": batch, "kv_heads": kv_heads, "window": window, "dim": dim, "value_dim": value_dim or dim}
+        for name, size in sizes.items():
+            if size < 1:
+                raise UserError(f"{name} must be at least 1, got {size}")
+        shape = (batch, kv_heads, window)
+        return cls(
+            torch.zeros(*shape, dim, dtype=dtype, device=device),
+            torch.zeros(*shape, value_dim or dim, dtype=dtype, device=device),
+            torch.zeros(batch, dtype=torch.int64, device=device),
+        )
+
+    @property
+    def window(self) -> int:
+        """Steps it holds."""
+        return self.k.shape[2]
+
+    def begin(self, episode_start: Tensor) -> None:
+        """Forget everything in the environments where ``episode_start``, ``(B,)`` bool, is true."""
+        self.count.masked_fill_(episode_start, 0)
+
+    @torch.no_grad()
+    def write(self, k: Tensor, v: Tensor) -> None:
+        """Add one step: ``(B, Hkv, d)`` and ``(B, Hkv, dv)``."""
+        slot = (self.count % self.window)[:, None, None, None]
+        self.k.scatter_(2, slot.expand(-1, self.k.shape[1], 1, self.k.shape[3]), k[:, :, None].to(self.k.dtype))
+        self.v.scatter_(2, slot.expand(-1, self.v.shape[1], 1, self.v.shape[3]), v[:, :, None].to(self.v.dtype))
+        self.count += 1
+
+
+def slot_ages(count: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """How many steps ago each slot was written, and whether it was written at all.
+
+    Parameters
+    ----------
+    count
+        ``(B,)``: steps written.
+    window
+        Number of slots.
+
+    Returns
+    -------
+    ages, written
+        ``(B, W)`` int64, zero for the newest; and bool.
+    """
+    slots = torch.arange(window, device=count.device)
+    ages = (count[:, None] - 1 - slots) % window
+    return ages, ages < count[:, None]
+
+
+def sigmoid_attention_decode(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    count: Tensor,
+    *,
+    scale: float | None = None,
+    bias: Bias | None = "count",
+    alibi_slopes: Tensor | None = None,
+) -> Tensor:
+    """Attend from the newest step to all that a ring buffer holds, itself included.
+
+    Equal to the row of `sigmoid_attention` for that step with a window of the buffer's length and the episode's
+    beginning in ``row_start``.
+
+    Parameters
+    ----------
+    q
+        ``(B, Hq, d)``.
+    k_cache, v_cache
+        ``(B, Hkv, W, d)``, ``(B, Hkv, W, dv)``, the newest step written.
+    count
+        ``(B,)``: steps written since the episode began, the newest included. Zero: the output is zero.
+    scale
+        Default ``1 / sqrt(d)``.
+    bias
+        A number, ``(Hq,)``, or ``"count"``. A bias a row is a number for each environment, ``(B, 1)``.
+    alibi_slopes
+        ``(Hq,)``.
+
+    Returns
+    -------
+    Tensor
+        ``(B, Hq, dv)``, in the dtype of ``q``.
+
+    Raises
+    ------
+    UserError
+        An argument does not fit.
+    """
+    _check(q, k_cache, v_cache, count)
+    batch, heads, dim = q.shape
+    kv_heads, window = k_cache.shape[1:3]
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    ages, written = slot_ages(count, window)
+    queries = q.to(dtype).reshape(batch, kv_heads, heads // kv_heads, dim)
+    scores = (queries @ k_cache.to(dtype).transpose(2, 3)).reshape(batch, heads, window)
+    scores = scores * (1.0 / math.sqrt(dim) if scale is None else scale) + _bias(bias, count, window, heads, dtype)
+    if alibi_slopes is not None:
+        scores = scores - alibi_slopes.to(dtype)[:, None] * ages[:, None].to(dtype)
+    weights = torch.where(written[:, None], torch.sigmoid(scores), 0.0)
+    # What was never written may hold anything, NaN included.
+    values = torch.where(written[:, None, :, None], v_cache.to(dtype), 0.0)
+    out = weights.view(batch, kv_heads, -1, window) @ values
+    return out.view(batch, heads, v_cache.shape[3]).to(q.dtype)
+
+
+def _bias(bias: Bias | None, count: Tensor, window: int, heads: int, dtype: torch.dtype) -> Tensor | float:
+    """Broadcasts against ``(B, Hq, W)``."""
+    if bias is None:
+        return 0.0
+    if isinstance(bias, Tensor):
+        if tuple(bias.shape) == (heads,):
+            return bias.to(dtype)[:, None]
+        if tuple(bias.shape) == (len(count), 1):
+            return bias.to(dtype)[:, :, None]
+        raise UserError(f"bias must have shape ({heads},) or ({len(count)}, 1), got {tuple(bias.shape)}")
+    if isinstance(bias, str):
+        if bias != "count":
+            raise UserError(f"bias is '{bias}', it must be a number, a tensor or 'count'")
+        return -count.clamp(1, window).to(dtype).log()[:, None, None]
+    return float(bias)
+
+
+def _check(q: Tensor, k_cache: Tensor, v_cache: Tensor, count: Tensor) -> None:
+    if q.ndim != 3:
+        raise UserError(f"q must have shape (B, Hq, d), got {tuple(q.shape)}")
+    for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
+        if cache.ndim != 4:
+            raise UserError(f"{name} must have shape (B, Hkv, W, d), got {tuple(cache.shape)}")
+    batch, heads, dim = q.shape
+    if k_cache.shape[:3] != v_cache.shape[:3] or k_cache.shape[0] != batch or k_cache.shape[3] != dim:
+        raise UserError(
+            f"q {tuple(q.shape)}, k_cache {tuple(k_cache.shape)} and v_cache {tuple(v_cache.shape)} do not fit together"
+        )
+    kv_heads = k_cache.shape[1]
+    if kv_heads == 0 or heads == 0 or heads % kv_heads:
+        raise UserError(f"the heads of q must be a multiple of those of the cache, got {heads} and {kv_heads}")
+    if tuple(count.shape) != (batch,) or count.is_floating_point():
+        raise UserError(f"count must be {batch} whole numbers, got {tuple(count.shape)} {count.dtype}")

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from rlstab.errors import UserError
+from rlstab.kernels.sigmoid_attention import (
+    RingCache,
+    segments_to_rows,
+    sigmoid_attention,
+    sigmoid_attention_decode,
+)
+
+BATCH, STEPS, WINDOW, HEADS, KV_HEADS, DIM = 3, 40, 5, 4, 2, 8
+
+
+@pytest.fixture
+def stream() -> tuple[torch.Tensor, ...]:
+    """Queries, keys, values and first steps of episodes, in the order of time."""
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(BATCH, STEPS, HEADS, DIM, generator=generator, dtype=torch.float64)
+    k, v = (torch.randn(BATCH, STEPS, KV_HEADS, DIM, generator=generator, dtype=torch.float64) for _ in range(2))
+    return q, k, v, torch.rand(BATCH, STEPS, generator=generator) < 0.15
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bias": "count"},
+        {"bias": -1.0},
+        {"bias": torch.tensor([-1.0, -2.0, 0.0, 0.5], dtype=torch.float64)},
+        {"bias": None, "alibi_slopes": torch.tensor([0.5, 0.25, 0.1, 0.0], dtype=torch.float64)},
+        {"bias": "count", "scale": 0.3},
+    ],
+    ids=["count", "number", "head", "alibi", "scale"],
+)
+def test_acting_step_by_step_is_training_on_the_whole(
+    stream: tuple[torch.Tensor, ...], options: dict[str, Any]
+) -> None:
+    q, k, v, begins = stream
+    rows = segments_to_rows(begins, WINDOW)
+    trained = sigmoid_attention(q, k, v, causal=True, row_start=rows.row_start, **options)
+    cache = RingCache.empty(BATCH, KV_HEADS, WINDOW, DIM, dtype=torch.float64)
+    for step in range(STEPS):
+        cache.begin(begins[:, step])
+        cache.write(k[:, step], v[:, step])
+        acted = sigmoid_attention_decode(q[:, step], cache.k, cache.v, cache.count, **options)
+        torch.testing.assert_close(acted, trained[:, step], rtol=1e-13, atol=1e-13)
+
+
+def test_what_was_never_written_is_never_read() -> None:
+    cache = RingCache.empty(2, 1, 4, 3)
+    cache.k.fill_(float("nan"))
+    cache.v.fill_(float("nan"))
+    q = torch.ones(2, 1, 3)
+    assert not sigmoid_attention_decode(q, cache.k, cache.v, cache.count).any()
+    cache.write(torch.ones(2, 1, 3), torch.ones(2, 1, 3))
+    assert torch.isfinite(sigmoid_attention_decode(q, cache.k, cache.v, cache.count)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"q": torch.zeros(2, 3)}, r"q must have shape \(B, Hq, d\)"),
+        ({"k_cache": torch.zeros(2, 4, 3)}, "k_cache must have shape"),
+        ({"k_cache": torch.zeros(2, 1, 4, 5)}, "do not fit together"),
+        (
+            {"q": torch.zeros(2, 3, 3), "k_cache": torch.zeros(2, 2, 4, 3), "v_cache": torch.zeros(2, 2, 4, 3)},
+            "multiple",
+        ),
+        ({"count": torch.zeros(2)}, "count must be 2 whole numbers"),
+        ({"bias": torch.zeros(7)}, r"bias must have shape \(2,\) or \(2, 1\)"),
+        ({"bias": "row"}, "a tensor or 'count'"),
+    ],
+)
+def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {
+        "q": torch.zeros(2, 2, 3),
+        "k_cache": torch.zeros(2, 1, 4, 3),
+        "v_cache": torch.zeros(2, 1, 4, 3),
+        "count": torch.zeros(2, dtype=torch.int64),
+    }
+    with pytest.raises(UserError, match=message):
+        sigmoid_attention_decode(**{**given, **change})
+
+
+def test_a_cache_needs_room() -> None:
+    with pytest.raises(UserError, match="window must be at least 1"):
+        RingCache.empty(2, 1, 0, 3)

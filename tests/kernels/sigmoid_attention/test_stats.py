@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rlstab.kernels.sigmoid_attention import attention_stats
+
+from .cases import Case
+
+
+def test_equal_scores_have_known_figures() -> None:
+    q = torch.zeros(2, 6, 3, 4)
+    stats = attention_stats(q, q, causal=True, bias="count")
+    rows = torch.arange(1.0, 7.0)
+    # With b = -log n each weight is 1 / (1 + n), and a row has n of them.
+    torch.testing.assert_close(stats.mass, (rows / (rows + 1)).mean().expand(3))
+    torch.testing.assert_close(stats.effective_keys, rows.mean().expand(3))
+    torch.testing.assert_close(stats.entropy, rows.log().mean().expand(3))
+    torch.testing.assert_close(stats.visible_keys, rows.mean().expand(3))
+    assert stats.max_score.tolist() == pytest.approx([math.log(6)] * 3)
+    assert not stats.dead.any()
+    assert not stats.saturated.any()
+
+
+def test_softmax_has_mass_one() -> None:
+    q, k, _ = Case("").tensors(torch.float32)
+    stats = attention_stats(q, k, layout="bhtd", causal=True, softmax=True)
+    torch.testing.assert_close(stats.mass, torch.ones(2))
+    torch.testing.assert_close(stats.mass_low, torch.ones(2))
+
+
+def test_what_goes_wrong_is_seen() -> None:
+    q = torch.zeros(1, 4, 1, 4)
+    dead = attention_stats(q, q, bias=-20.0)
+    assert dead.dead.tolist() == [1.0]
+    assert dead.saturated.tolist() == [1.0]
+    assert dead.max_score.tolist() == [20.0]
+
+
+def test_rows_without_keys_do_not_count() -> None:
+    q, k, _ = Case("").tensors(torch.float32)
+    padded = attention_stats(q, k, layout="bhtd", kv_lens=torch.tensor([0, 7]))
+    alone = attention_stats(q[1:], k[1:], layout="bhtd")
+    torch.testing.assert_close(padded.mass, alone.mass)
+    torch.testing.assert_close(padded.entropy, alone.entropy)
+
+
+def test_a_sample_is_of_the_rows_asked_for() -> None:
+    q, k, _ = Case("", queries=9, keys=9).tensors(torch.float32)
+    everything = attention_stats(q, k, layout="bhtd", causal=True, sample_rows=None)
+    same = attention_stats(q, k, layout="bhtd", causal=True, sample_rows=9)
+    torch.testing.assert_close(everything.mass, same.mass)
+    ends = attention_stats(q, k, layout="bhtd", causal=True, sample_rows=2)
+    assert ends.visible_keys.tolist() == [5.0, 5.0]
+    drawn = attention_stats(q, k, layout="bhtd", causal=True, sample_rows=3, generator=torch.Generator().manual_seed(0))
+    assert drawn.visible_keys.tolist() != ends.visible_keys.tolist()

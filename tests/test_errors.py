@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlstab.errors import command, pip_install
+from rlstab.errors import command, first_line, pip_install
 
 
 @pytest.fixture
@@ -62,3 +62,17 @@ def test_the_command_works_as_printed() -> None:
 
 def test_pip_is_that_of_this_python() -> None:
     assert pip_install("-e", "/a b[dev]") == f"{shlex.quote(sys.executable)} -m pip install -e '/a b[dev]'"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one"), "one"),
+        (ValueError("\n  \n  first \nsecond"), "first"),
+        (ValueError(), "ValueError"),
+        (KeyError(""), "''"),
+        (OSError(" \n "), "OSError"),
+    ],
+)
+def test_an_exception_says_something_in_one_line(error: Exception, line: str) -> None:
+    assert first_line(error) == line

@@ -97,6 +97,7 @@ class BatchEnv(VectorEnv):
         # Last observation returned: what a partial reset gives again for the worlds that go on.
         self._seen: FloatArray | None = None
         self.disturbances = attach_all(disturbances, self)
+        self._disturbed_by = "; ".join(map(str, disturbances))
 
     @property
     def model(self) -> Any:
@@ -210,7 +211,7 @@ class BatchEnv(VectorEnv):
             "before": np.array(self._before),
             "seen": None if self._seen is None else self._seen.copy(),
             "task": self.task.id,
-            "kinds": self._kinds(),
+            "disturbed by": self._disturbed_by,
             "disturbances": [disturbance.state_dict() for disturbance in self.disturbances],
         }
 
@@ -220,11 +221,11 @@ class BatchEnv(VectorEnv):
         Raises
         ------
         UserError
-            The state is that of another task, number of worlds or set of disturbances.
+            The state is that of another task, number of worlds or list of disturbances.
         """
         for what, saved, own in (
-            ("task", state["task"], self.task.id),
-            ("disturbances", state["kinds"], self._kinds()),
+            ("task", state.get("task"), self.task.id),
+            ("disturbances", state.get("disturbed by"), self._disturbed_by),
         ):
             if saved != own:
                 message = f"the saved environment's {what}: {saved or 'none'}; this one's: {own or 'none'}"
@@ -305,9 +306,6 @@ class BatchEnv(VectorEnv):
             message = "a new seed begins the episodes of all worlds: leave out the choice of worlds"
             raise UserError(message)
         return worlds if self._seen is not None else self._all_worlds
-
-    def _kinds(self) -> str:
-        return ", ".join(type(disturbance).__name__.strip("_") for disturbance in self.disturbances)
 
     def _start_numbers(self, world: int) -> np.random.Generator:
         return self._start_generator.at(self._seed, "start", self._world_offset + world, int(self._episode[world]))

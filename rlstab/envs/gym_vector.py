@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from rlstab.envs.gym_make import EnvMaker, make_one, name_of
@@ -244,10 +246,19 @@ class GymnasiumVec(VectorWrapper):
         try:
             return call(*args, **kwargs)
         except (BrokenPipeError, EOFError, ConnectionResetError) as error:
+            self._abandon()
             raise UserError(
                 f"a worker process of {self.name} died (killed, out of memory, or a crash in native code): try fewer "
                 "worlds, or step them in this process"
             ) from error
+
+    def _abandon(self) -> None:
+        """End the other workers: gymnasium's own `close` would wait for an answer of the dead one."""
+        env: Any = self.env
+        env._state = AsyncState.DEFAULT
+        with contextlib.suppress(OSError, EOFError):
+            env.close(terminate=True)
+        env.closed = True
 
     def _guard(self, arrays: dict[str, Any], where: Any = True) -> None:
         bad = np.zeros(self.num_envs, bool)

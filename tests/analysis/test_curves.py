@@ -53,6 +53,12 @@ def test_curves_that_cannot_be_drawn_are_refused(runs: list, message: str) -> No
         learning_curve(runs)
 
 
+def test_an_unknown_statistic_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"no statistic 'modus'; there are .*mean") as caught:
+        learning_curve([([1, 2], [3.0, 4.0])], statistic="modus")  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
 def test_a_curve_is_kept_in_files_and_tables(tmp_path) -> None:
     curve = learning_curve([([1, 2], [3.0, 4.0])], label="ppo")
     read = LearningCurve.load(curve.save(tmp_path / "curve"))

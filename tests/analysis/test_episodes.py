@@ -5,9 +5,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rlstab.analysis.episodes import BLOCK, BlockPolicy, UncountedFailure, check_spaces, play
+from rlstab.analysis.episodes import BLOCK, STEP_LIMIT, BlockPolicy, UncountedFailure, check_spaces, give_up_after, play
 from rlstab.errors import NonFiniteState, UserError
 
 
@@ -181,3 +182,23 @@ def test_images_may_have_their_channels_first() -> None:
         single_action_space = Countdown.action_space
 
     check_spaces(Fake(), World())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("registered", "asked", "limit"),
+    [
+        (None, None, STEP_LIMIT),
+        (1000, 5, STEP_LIMIT),
+        (1000, -1, STEP_LIMIT),
+        (None, 3 * STEP_LIMIT, 3 * STEP_LIMIT),
+        (2 * STEP_LIMIT, None, 2 * STEP_LIMIT),
+    ],
+)
+def test_an_episode_is_not_given_up_before_its_time_limit(
+    registered: int | None, asked: int | None, limit: int
+) -> None:
+    env: Any = vec(Countdown(1))
+    env.spec = EnvSpec("Countdown-v0", max_episode_steps=registered)
+    assert give_up_after(env, asked) == limit
+    env.spec = None
+    assert give_up_after(env, asked) == max(STEP_LIMIT, asked or 0)

@@ -78,6 +78,15 @@ def test_disturbances_are_those_of_the_episode_and_are_named() -> None:
     assert "ObservationNoise" in str(alone.summary()["disturbances"])
 
 
+def test_what_was_set_is_kept_with_the_numbers(tmp_path: Path) -> None:
+    settings = {"reset_noise_scale": 0.0}
+    result = evaluate(Linear(), "Hopper-v5", episodes=1, max_episode_steps=9, env_kwargs=settings)
+    assert (result.max_episode_steps, result.env_kwargs) == (9, settings)
+    assert Evaluation.load(result.save(tmp_path / "evaluation")).to_dict() == result.to_dict()
+    plain = evaluate(Linear(), "Hopper-v5", episodes=1)
+    assert (plain.max_episode_steps, plain.env_kwargs) == (None, {})
+
+
 def test_the_first_episodes_are_the_same_in_a_longer_evaluation() -> None:
     short, long = (evaluate(Linear(), "Hopper-v5", episodes=n, seed=4) for n in (3, 17))
     np.testing.assert_array_equal(short.returns, long.returns[:3])

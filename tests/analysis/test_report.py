@@ -154,6 +154,10 @@ def test_a_missing_video_is_said_and_the_rest_comes(tmp_path: Path) -> None:
     assert "<video" not in text
     gone = render(dataclasses.replace(full(tmp_path), recording=recording(path=str(tmp_path / "gone.mp4"))))
     assert "could not be read" in gone
+    stills = render(dataclasses.replace(full(tmp_path), recording=recording(notice="no encoder")))
+    assert "Episode 2 of the evaluation" in stills
+    assert "The video runs" not in stills
+    assert "The video runs" in render(full(tmp_path))
     assert "data:image/jpeg" in gone
 
 

@@ -147,3 +147,17 @@ def test_results_saved_before_there_were_given_up_repetitions_load(tmp_path: Pat
     loaded = BenchmarkResult.load(path)
     assert loaded.measurements[0].missed == ()
     assert loaded.conditions.commits == ()
+
+
+def test_ratios_show_their_spread() -> None:
+    case = ("oval", "8")
+    race = result(
+        Measurement(case, "ours", (10.0, 20.0, 30.0)),
+        Measurement(case, "peer", (10.0, 10.0, 10.0)),
+        Measurement(case, "absent", note="not installed"),
+    )
+    assert race.ratios(case, "peer") == [1.0, 2.0, 3.0]
+    assert race.ratios(case, "absent") == []
+    page = race.to_markdown()
+    assert "| oval | 2.00 (1.00 to 3.00) |" in page
+    assert "ahead of every peer in 0, level with the best in 1, behind in 0." in page

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
+from rlstab.bench import env_worker, envs
 from rlstab.bench.env_worker import EPISODE_STEPS, LEAST_STEPS
 from rlstab.bench.envs import Options, Worker, WorkerError, measure
 from rlstab.envs.registry import native_ids
@@ -51,6 +55,19 @@ def test_a_failure_of_one_implementation_is_an_answer() -> None:
         worker.stop()
 
 
+def test_a_worker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker.start("gymnasium Sync")
+    try:
+        worker.ask(do="build", task="InvertedPendulum-v5", worlds=1, threads=1)
+        monkeypatch.setattr(envs, "_PATIENCE_S", 0.05)
+        with pytest.raises(WorkerError, match=r"did not answer within 0\.05 s"):
+            worker.ask(do="run", seconds=3600)
+        with pytest.raises(WorkerError, match="its process died"):
+            worker.ask(do="run", seconds=0.01)
+    finally:
+        worker.stop()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -65,6 +82,24 @@ def test_a_failure_of_one_implementation_is_an_answer() -> None:
 def test_wrong_options_are_refused_before_anything_starts(options: Options, message: str) -> None:
     with pytest.raises(UserError, match=message):
         measure(options)
+
+
+@pytest.mark.parametrize("task", ["InvertedPendulum-v5", "HalfCheetah-v5"])
+def test_timing_begins_where_the_episodes_no_longer_run_together(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[Any] = []
+    built = (steps.append, Box(-1, 1, (1,)), lambda: None)
+    monkeypatch.setitem(env_worker.IMPLEMENTATIONS, "counted", (lambda *_: built, "numpy", ()))
+    case = env_worker._Case("counted", task, 2, 1)
+    assert len(steps) == min(200, EPISODE_STEPS[task])
+    assert len(np.unique([action[0] for action in steps])) == min(len(steps), 32)
+    assert case.run(0.0)["steps"] == 2 * LEAST_STEPS
+
+
+def test_the_peers_environments_are_not_slowed_by_gymnasiums_checker() -> None:
+    for build in (env_worker.gymnasium_sync, env_worker.sb3_dummy):
+        step, _, close = build("InvertedPendulum-v5", 1, 1)
+        assert "PassiveEnvChecker" not in str(step.__self__.envs[0])  # type: ignore[attr-defined]
+        close()
 
 
 def test_all_native_environments_are_measured() -> None:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlstab.bench.pages import write_docs
+import pytest
+
+from rlstab.bench.pages import results_folder, write_docs
+from rlstab.errors import UserError
 
 
 class Race:
@@ -33,3 +36,22 @@ def test_a_page_is_written_with_its_numbers_and_listed_once(tmp_path: Path) -> N
 def test_an_index_is_begun_where_there_is_none(tmp_path: Path) -> None:
     write_docs(Race(), tmp_path)
     assert (tmp_path / "index.md").read_text() == "# Measurements\n\n* [A race](race.md)\n"
+
+
+def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
+    folder = results_folder(tmp_path / "deep" / "results")
+    assert folder == tmp_path / "deep" / "results"
+    assert list(folder.iterdir()) == []
+    assert results_folder(folder) == folder
+
+
+def test_the_folder_is_that_of_the_documentation_by_default() -> None:
+    assert (results_folder() / "index.md").is_file()
+
+
+@pytest.mark.parametrize("below", ["results", "deep/results", "."])
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write results to") as caught:
+        results_folder(tmp_path / "file" / below)
+    assert "\n" not in str(caught.value)

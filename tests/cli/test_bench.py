@@ -80,3 +80,22 @@ def test_names(call, refused):
     assert "nothing at all" in call("bench", "--help")[1]
     assert "which benchmark?" in refused("bench")
     assert "did you mean 'nothing'" in refused("bench", "nothin")
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_the_measurement(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, err = call("bench", "nothing", "--out", tmp_path / "file" / "results")
+    assert code == 2
+    assert "cannot write results to" in err
+    assert "half done" not in out + err
+
+
+def test_results_are_shown_where_their_page_cannot_be_written(call, tmp_path):
+    (tmp_path / "results" / "nothing.json").mkdir(parents=True)
+    for flags in ((), ("--json",)):
+        code, out, err = call("bench", "nothing", "--out", tmp_path / "results", *flags)
+        assert code == 2
+        assert ("measurements" if flags else "2.00") in out
+        assert [line for line in err.splitlines() if line.startswith("rlstab: ")] == [
+            line for line in err.splitlines() if f"cannot write {tmp_path / 'results' / 'nothing.json'}" in line
+        ]

@@ -39,3 +39,10 @@ def test_chatter_goes_to_stderr(capsys):
 def test_table_shows_markup_as_it_is(capsys):
     print_table("", ["name", "value"], [("pip install 'rlstab[viz]'", 1.0), ("x", None)], numbers=[1])
     assert "rlstab[viz]" in capsys.readouterr().out
+
+
+def test_titles_and_headings_are_no_markup_either(capsys):
+    print_table("[extra] of 'rlstab[viz]'", ["[name]", "[red]value"], [("x", 1.0)])
+    shown = capsys.readouterr().out
+    for text in ("[extra] of 'rlstab[viz]'", "[name]", "[red]value"):
+        assert text in shown

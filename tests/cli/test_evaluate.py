@@ -127,6 +127,34 @@ def test_exported_file_evaluates_as_its_run(call_json, trained, tmp_path):
     np.testing.assert_allclose(exported, ours, rtol=0.02)
 
 
+def test_an_exported_file_is_evaluated_only_where_its_contract_is_kept(call_json, refused, trained, tmp_path):
+    file = tmp_path / "policy.onnx"
+    call_json("export", trained, "--out", file)
+    line = refused("evaluate", file, "--env", "Hopper-v5", "--episodes", 1)
+    assert "the controller was exported for" in line
+    assert call_json("evaluate", file, "--env", "rlstab/InvertedPendulum-v5", "--episodes", 1)[0] == 0
+
+
+def test_the_films_of_an_exported_file_differ_as_its_episodes_do(call_json, trained, tmp_path, monkeypatch):
+    from rlstab.analysis import video
+
+    monkeypatch.setattr(video, "record", lambda policy, env_id, path, **_: SimpleNamespace(path=str(path), notice=""))
+    monkeypatch.setattr(evaluate, "_choose_renderer", lambda: None)
+    file = tmp_path / "policy.onnx"
+    call_json("export", trained, "--out", file)
+    flags = ("--episodes", 1, "--seed", 5, "--video", "--max-episode-steps", 9)
+    document = call_json("evaluate", file, *flags)[1]
+    assert document["evaluations"][0]["video"] == str(tmp_path / "policy-deterministic-seed5-limit9.mp4")
+
+
+def test_a_run_and_its_exported_file_are_no_two_trainings(call, trained):
+    call("export", trained)
+    code, out, err = call("evaluate", trained, trained / "exports" / "policy.onnx", "--episodes", 2)
+    assert code == 0
+    assert "no aggregate: several of these come from one training" in err
+    assert "together" not in out
+
+
 @pytest.fixture(scope="module")
 def sb3_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("sb3") / "model.zip"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -62,6 +63,26 @@ def test_dry_run_moves_nothing(call, call_json, exported):
     assert code == 0
     assert "keeps its contract" in out
     assert call_json("deploy", exported, "--dry-run")[1]["ok"] is True
+
+
+def test_a_dry_run_refuses_what_the_deployment_would(refused, exported):
+    assert "sigma must be at least 0" in refused("deploy", exported, "--dry-run", "--gap", "noise=-1")
+    assert "native" in refused("deploy", exported, "--dry-run", "--backend", "gymnasium", "--gap", "gain=0.5")
+    assert "duration is inf" in refused("deploy", exported, "--dry-run", "--duration", "inf")
+
+
+def test_episodes_that_were_cut_are_left_out_of_the_mean(call, monkeypatch, exported):
+    import rlstab.sim2real.deploy as library
+
+    real = library.deploy
+
+    def cut_first(*arguments, **settings):
+        report = real(*arguments, **settings)
+        return dataclasses.replace(report, returns=(1e6, 3.0), ended=("duration", "terminated"))
+
+    monkeypatch.setattr(library, "deploy", cut_first)
+    _, out, _ = call("deploy", exported, "--no-realtime", "--episodes", 2)
+    assert "mean return 3.0 over 1 episode(s); 1 that did not end by themselves left out" in out
 
 
 def test_deploy_does_not_import_torch(exported):

@@ -69,6 +69,36 @@ def test_defect_shows_a_traceback_and_a_hint(command, capsys):
     assert "rlstab doctor" in shown
 
 
+def test_a_pipe_that_breaks_elsewhere_is_a_defect(command, capsys):
+    command(raising(BrokenPipeError(32, "Broken pipe")))
+    assert main(["stand-in"]) == 1
+    shown = capsys.readouterr().err
+    assert "BrokenPipeError" in shown
+    assert "this is a defect" in shown
+
+
+PRINT = "import sys; from rlstab.cli.console import out, print_json, print_table; from rlstab.cli import main as cli\n"
+INSTALL = (
+    "module = type(sys)('rlstab.cli._stand_in'); module.run = run; sys.modules['rlstab.cli._stand_in'] = module\n"
+    "cli.COMMANDS['stand-in'] = cli.Command('_stand_in', '', '')\n"
+    "raise SystemExit(cli.main(['stand-in']))\n"
+)
+
+
+@pytest.mark.parametrize(
+    "write", ["print('x' * 10**6)", "print_json(['x' * 10**6])", "print_table('', ['a'], [['x']] * 10**4)"]
+)
+def test_a_reader_that_goes_away_is_no_error(write):
+    code = f"{PRINT}def run(argv):\n    {write}\n    return 0\n{INSTALL}"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    told = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), told) == (0, b"")
+
+
 @pytest.mark.parametrize(
     ("code", "expected", "told"),
     [(None, 0, ""), (0, 0, ""), (3, 3, ""), ("no robot is connected", 1, "no robot is connected\n")],

@@ -88,6 +88,27 @@ def test_saved_environment_continues_bit_for_bit():
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.parametrize(
+    ("env_id", "disturbances", "words"),
+    [
+        ("Walker2d-v5", "gain=0.9,latency=1", "task: Hopper-v5; this one's: Walker2d-v5"),
+        ("Hopper-v5", "", "disturbances: .+; this one's: none"),
+        ("Hopper-v5", "latency=1", "disturbances: "),
+        ("Hopper-v5", "gain=0.8,latency=1", "disturbances: .*factor=0.9.*; this one.s: .*factor=0.8"),
+        ("Hopper-v5", "gain=0.9,observation_delay=1", "disturbances: .*ActionDelay.*; this one's: .*ObservationDelay"),
+    ],
+)
+def test_the_state_of_another_environment_is_refused_and_changes_nothing(env_id, disturbances, words):
+    saved = make_vec("Hopper-v5", 1, disturbances=parse("gain=0.9,latency=1"))
+    saved.reset(seed=1)
+    saved.step(np.zeros((1, 3)))
+    other = make_vec(env_id, 1, disturbances=parse(disturbances))
+    other.reset(seed=2)
+    with pytest.raises(UserError, match=words):
+        other.load_state_dict(saved.state_dict())
+    assert other.total_steps == 0
+
+
 def test_partial_reset_keeps_the_others_going():
     env = make_vec("Hopper-v5", 3)
     env.reset(seed=0)
@@ -166,6 +187,9 @@ def started(env_id, num_envs):
         (lambda: started("Hopper-v5", 2).step(np.zeros((3, 3))), r"shape \(2, 3\), got \(3, 3\)"),
         (lambda: make_vec("Hopper-v5", 2).step(np.zeros((2, 3))), "reset the environment before its first step"),
         (lambda: make_vec("Hopper-v5", 2).reset(seed=[1, 2]), "one integer"),
+        (lambda: started("Hopper-v5", 2).reset(options={"worlds": []}), "no world at all"),
+        (lambda: started("Hopper-v5", 2).reset(options={"worlds": [2]}), "there are worlds 0 to 1"),
+        (lambda: started("Hopper-v5", 2).reset(options={"reset_mask": np.ones(3, bool)}), r"a mask of shape \(3,\)"),
         (lambda: make_vec("Hopper-v5", 2, max_episode_steps=0), "at least 1, or -1"),
         (lambda: make_vec("Hopper-v5", 2, max_episode_steps=-2), "at least 1, or -1"),
         (lambda: make_vec("Hopper-v5", 2, num_threads=0), "num_threads must be at least 1"),
@@ -182,3 +206,27 @@ def test_bad_input_is_one_clear_line(call, message):
 def test_settings_reach_the_task_as_in_gymnasium():
     env = make_vec("Hopper-v5", 1, env_kwargs={"exclude_current_positions_from_observation": False})
     assert env.single_observation_space.shape == (12,)
+
+
+def test_a_picture_of_another_size_closes_the_renderer_before(monkeypatch):
+    alive = []
+
+    class FakeRenderer:
+        def __init__(self, model, width, height):
+            self.size = (width, height)
+            alive.append(self)
+
+        def frame(self, qpos, qvel):
+            return np.zeros((*self.size[::-1], 3), np.uint8)
+
+        def close(self):
+            alive.remove(self)
+
+    monkeypatch.setattr("rlstab.envs.rendering.Renderer", FakeRenderer)
+    env = make_vec("Hopper-v5", 1)
+    env.reset(seed=0)
+    for width in (32, 64, 64):
+        assert env.frame(0, width, 16).shape == (16, width, 3)
+        assert [renderer.size for renderer in alive] == [(width, 16)]
+    env.close()
+    assert alive == []

@@ -86,6 +86,16 @@ class WrongDtype(Good):
         return self.position.astype(np.float64)
 
 
+class TextDtype(Good):
+    def look(self) -> Any:
+        return np.array(["left", "right"])
+
+
+class ObjectDtype(Good):
+    def look(self) -> Any:
+        return np.array([None, {}], object)
+
+
 class WrongShape(Good):
     def look(self) -> Any:
         return np.zeros(3, np.float32)
@@ -312,6 +322,8 @@ BROKEN = [
     (FloatImage, "image-type", "warning", "looks like an image"),
     (CountedFromOne, "discrete-start", "warning", "counted from 1"),
     (WrongDtype, "observation-dtype", "error", "float64, its space float32"),
+    (TextDtype, "observation-dtype", "error", "its space float32"),
+    (ObjectDtype, "observation-dtype", "error", "object, its space float32"),
     (WrongShape, "observation-shape", "error", r"\(3,\), its space \(2,\)"),
     (ListObservation, "observation-type", "error", "list"),
     (Outside, "observation-outside", "error", "component 1 is 11"),
@@ -385,6 +397,22 @@ def test_missing_rendering_libraries_are_no_error(monkeypatch):
     monkeypatch.setattr(check, "choose_backend", nothing_works)
     (finding,) = check_env("rlstab/InvertedPendulum-v5", steps=5)
     assert (finding.level, finding.code) == ("warning", "render-unavailable")
+
+
+@pytest.mark.parametrize("metadata", ["rgb_array", ["rgb_array"]])
+def test_odd_metadata_is_found_and_nothing_is_drawn(metadata):
+    class Odd(Good):
+        pass
+
+    Odd.metadata = metadata
+    assert [finding.code for finding in check_env(Odd, steps=5)] == ["gymnasium", "metadata"]
+
+
+def test_rendering_libraries_of_mujoco_are_not_asked_for_other_pictures(monkeypatch):
+    import mujoco  # noqa: F401
+
+    monkeypatch.setattr(check, "choose_backend", lambda: pytest.fail("these pictures are not MuJoCo's"))
+    assert check_env(Good, steps=5) == []
 
 
 def test_unknown_ids_get_near_names():

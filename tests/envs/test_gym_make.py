@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.wrappers import TimeLimit
 
-from rlstab.envs.gym_make import make_one
+from rlstab.envs import gym_make
+from rlstab.envs.gym_make import cause, draws_with_mujoco, make_one
 from rlstab.envs.registry import make_vec
 from rlstab.errors import UserError
 
@@ -54,3 +59,63 @@ def test_a_module_that_fails_is_told_from_one_that_is_missing(tmp_path, monkeypa
 def test_an_id_without_version_means_the_latest():
     with pytest.warns(UserWarning, match="latest versioned environment"):
         assert make_one("CartPole").spec is not None
+
+
+class Unbuildable(CartPoleEnv):
+    def __init__(self, render_mode: str | None = None) -> None:
+        message = "robot.xml\nis not there"
+        raise FileNotFoundError(message)
+
+
+def test_a_constructor_that_fails_is_told_in_one_line_with_its_place():
+    gymnasium.register("Unbuildable-v0", entry_point=Unbuildable)
+    for env_id, name in ((Unbuildable, "Unbuildable"), ("Unbuildable-v0", "Unbuildable-v0")):
+        with pytest.raises(UserError, match=rf"{name} can't be made: FileNotFoundError: robot.xml is not") as caught:
+            make_one(env_id)
+        assert f"(test_gym_make.py:{Unbuildable.__init__.__code__.co_firstlineno + 2})" in str(caught.value)
+        assert isinstance(caught.value.__cause__, FileNotFoundError)
+    del gymnasium.registry["Unbuildable-v0"]
+
+
+def test_a_users_error_in_a_constructor_is_passed_on_as_it_is():
+    def refuse(**settings: Any) -> Any:
+        raise UserError("the robot needs a name")
+
+    gymnasium.register("Refusing-v0", entry_point=refuse)
+    with pytest.raises(UserError, match=r"^the robot needs a name$"):
+        make_one("Refusing-v0")
+    del gymnasium.registry["Refusing-v0"]
+
+
+def test_an_exception_without_a_place_has_no_place_in_its_line():
+    assert cause(ValueError("two\n  lines")) == "ValueError: two lines"
+
+
+def steps_until_truncated(env: Any, most: int = 12) -> int | None:
+    """Of a pole that cannot fall."""
+    env.reset(seed=0)
+    for step in range(1, most + 1):
+        if env.step(0)[3]:
+            return step
+    return None
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(None, 4), (2, 2), (9, 9), (-1, None)])
+def test_the_time_limits_of_a_made_environment_are_kept_replaced_or_removed(limit, expected):
+    def make() -> Any:
+        env = CartPoleEnv()
+        env.theta_threshold_radians = env.x_threshold = np.inf
+        return TimeLimit(gymnasium.wrappers.TransformReward(TimeLimit(env, 4), lambda reward: reward), 6)
+
+    assert steps_until_truncated(make_one(make, limit)) == expected
+
+
+def test_only_environments_with_a_compiled_model_draw_with_mujoco(monkeypatch):
+    import mujoco  # noqa: F401
+
+    asked: list[str] = []
+    monkeypatch.setattr(gym_make, "choose_backend", lambda: asked.append("backend"))
+    cart = make_one("CartPole-v1", env_kwargs={"render_mode": "rgb_array"})
+    assert (draws_with_mujoco(cart), asked) == (False, [])
+    hopper = make_one("Hopper-v5", env_kwargs={"render_mode": "rgb_array"})
+    assert (draws_with_mujoco(hopper), asked) == (True, ["backend"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
@@ -140,6 +141,17 @@ def test_some_worlds_can_be_reset_alone():
     assert env.elapsed_steps.tolist() == [1, 0, 1]
 
 
+def test_gymnasiums_reset_mask_is_understood_and_other_options_reach_the_worlds():
+    env = gymnasium_vec("CartPole-v1", 2)
+    env.reset(seed=0)
+    before = env.step(np.zeros(2, np.int64))[0]
+    options = {"reset_mask": np.array([False, True]), "low": -1e-9, "high": 1e-9}
+    observation, _ = env.reset(options=options)
+    np.testing.assert_array_equal(observation[0], before[0])
+    assert np.abs(observation[1]).max() < 1e-8
+    assert env.elapsed_steps.tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("bad", ["observation", "reward"])
 @pytest.mark.parametrize("length", [9, 2])
 def test_nan_stops_naming_environment_world_and_step(bad, length):
@@ -186,6 +198,9 @@ def test_settings_reach_the_constructor():
         (lambda: gymnasium_vec("CartPole-v1", mode="threads"), "'sync' or 'async'"),  # type: ignore[arg-type]
         (lambda: gymnasium_vec("CartPole-v1").frame(), "render_mode"),
         (lambda: gymnasium_vec("CartPole-v1").reset(seed=[1]), "one integer"),
+        (lambda: gymnasium_vec(Counter, 2).reset(options={"worlds": [2]}), "there are worlds 0 to 1"),
+        (lambda: gymnasium_vec(Counter, 2).reset(options={"worlds": []}), "no world at all"),
+        (lambda: gymnasium_vec(Counter, 2).reset(options={"reset_mask": np.ones(1, bool)}), r"shape \(1,\)"),
     ],
 )
 def test_other_mistakes_are_told_in_one_line(call, words):
@@ -219,3 +234,29 @@ def test_worker_processes_leave_ctrl_c_to_the_parent():
         assert env.step(np.zeros(2, np.int64))[1].tolist() == [1.0, 1.0]
     finally:
         env.close()
+
+
+class Fatal(Counter):
+    """Its process is killed when an episode ends."""
+
+    def step(self, action: Any) -> Any:
+        values = super().step(action)
+        if values[2]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return values
+
+
+@pytest.mark.parametrize("call", ["step", "reset"])
+def test_a_worker_process_that_died_is_told_in_one_line(call):
+    env: Any = make_vec(Fatal, 2, worker_processes=True, env_kwargs={"length": 2})
+    env.reset(seed=0)
+    env.step(np.zeros(2, np.int64))
+    if call == "reset":
+        for process in env.env.processes:
+            process.kill()
+            process.join()
+    with pytest.raises(UserError, match="a worker process of Fatal died") as caught:
+        env.step(np.zeros(2, np.int64)) if call == "step" else env.reset()
+    assert "\n" not in str(caught.value)
+    assert not any(process.is_alive() for process in env.env.processes)
+    env.close()

@@ -174,6 +174,16 @@ def test_options_reach_the_worlds():
         adapted.reset()
 
 
+@pytest.mark.parametrize("name", ["worlds", "reset_mask"])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Hopper-v5"])
+def test_a_choice_of_worlds_among_the_options_is_refused(env_id, name):
+    adapted = make_vec(env_id, 2).to_sb3()  # type: ignore[attr-defined]
+    adapted.reset()
+    adapted.set_options({name: [True, False]})
+    with pytest.raises(UserError, match="leave the choice of worlds out"):
+        adapted.reset()
+
+
 def test_a_batch_with_another_kind_of_reset_is_refused():
     with pytest.raises(UserError, match="make_vec"):
         SB3VecEnv(gymnasium.make_vec("CartPole-v1", 2))

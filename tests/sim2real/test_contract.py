@@ -62,6 +62,19 @@ def damaged(contract: Contract, *keys: str | int, value: Any = None, drop: bool 
         (("layout", "joints", 0, "name"), 7, "name"),
         (("layout", "observation", "fields", 0, "dim"), 5, "6 entries in all, the observation has 3"),
         (("layout", "observation", "shape"), [3.5], "shape"),
+        (("layout", "observation", "shape"), [3, 0], "the observation shape is [3, 0], every extent must be positive"),
+        (("layout", "action", "shape"), [-1], "the action shape is [-1]"),
+        (("layout", "observation", "dtype"), "float23", "the observation dtype is 'float23', it must be one of"),
+        (("layout", "action", "dtype"), "complex64", "the action dtype is 'complex64'"),
+        (("layout", "action", "n"), 0, "the action has 0 discrete values"),
+        (("layout", "observation", "n"), -2, "the observation has -2 discrete values"),
+        (("layout", "observation", "high"), [1.0], "the observation bounds do not have 3 entries"),
+        (("layout", "action", "low"), [-1.0, -1.0], "the action bounds do not have 1 entries"),
+        (("layout", "action", "low"), [2.0], "the action has a lower bound above the upper one"),
+        (("layout", "action", "scale"), [1.0, 2.0], "the action scale has 2 entries, the action has 1"),
+        (("layout", "action", "offset"), [], "the action offset has 0 entries, the action has 1"),
+        (("layout", "observation", "fields", 1, "dim"), 0, "an observation field has no entries"),
+        (("layout", "observation", "fields", 1, "history"), 0, "an observation field has no entries"),
         (("test_vectors",), [], "test vectors"),
         (("test_vectors", 1, "action"), [1.0, 2.0], "test vector 1"),
         (("surprise",), 1, "surprise"),
@@ -88,6 +101,12 @@ def test_nan_and_infinity_as_other_json_writers_put_them_are_refused(contract: C
         text = contract.to_json().replace('"tolerance": 1e-05', f'"tolerance": {word}')
         with pytest.raises(UserError, match="tolerance is"):
             Contract.from_json(text, "policy.onnx")
+
+
+def test_bounds_may_be_open_and_equal(contract: Contract) -> None:
+    observation = dataclasses.replace(contract.layout.observation, low=(None, 0.0, -1.0), high=(1.0, 0.0, None))
+    layout = dataclasses.replace(contract.layout, observation=observation)
+    assert dataclasses.replace(contract, layout=layout).contradiction() == ""
 
 
 def test_the_settings_of_an_environment_may_be_infinite(contract: Contract) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,12 +15,13 @@ import numpy as np
 import pytest
 
 from rlstab.analysis.evaluation import DEFAULT_SEED, evaluate
-from rlstab.envs.disturbance import ParameterScale
+from rlstab.envs.disturbance import ExternalWrench, ParameterScale
 from rlstab.errors import NonFiniteState, UserError
 from rlstab.sim2real.contract import Contract
-from rlstab.sim2real.deploy import _default_backend, check, deploy
+from rlstab.sim2real.deploy import DeployReport, _default_backend, check, deploy
 from rlstab.sim2real.recorder import Recorder
 from rlstab.sim2real.runtime import Episode
+from rlstab.sim2real.timing import LatencyTable
 
 
 @pytest.mark.parametrize("name", ["pendulum", "hopper"])
@@ -138,6 +140,42 @@ def test_the_same_environment_under_its_other_name_fits(pendulum: tuple[Path, An
 def test_a_wrong_setting_is_named(pendulum: tuple[Path, Any], settings: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named.replace("(", r"\(")):
         deploy(pendulum[0], realtime=False, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"duration": -1.0}, "duration is -1"),
+        ({"duration": math.inf}, "duration is inf"),
+        ({"disturbances": (ExternalWrench("torso"),)}, "no body named 'torso'"),
+        ({"backend": "gymnasium", "disturbances": (ParameterScale(parameter="mass", factor=2.0),)}, "native"),
+        ({"backend": "mujoco", "env_id": lambda: None}, "takes an environment by name"),
+    ],
+)
+def test_checking_refuses_what_deploying_would(
+    pendulum: tuple[Path, Any], settings: dict[str, Any], named: str
+) -> None:
+    for call in (check, deploy):
+        with pytest.raises(UserError, match=named):
+            call(pendulum[0], **settings)
+
+
+@pytest.mark.parametrize(
+    ("returns", "ended", "mean"),
+    [
+        ((10.0, 20.0), ("terminated", "truncated"), 15.0),
+        ((10.0, 90.0, 90.0), ("terminated", "duration", "interrupted"), 10.0),
+        ((10.0, None), ("truncated", "terminated"), 10.0),
+        ((90.0,), ("duration",), None),
+        ((), (), None),
+    ],
+)
+def test_episodes_that_were_cut_are_not_in_the_mean(returns: Any, ended: Any, mean: float | None) -> None:
+    lengths = (1,) * len(ended)
+    table = LatencyTable.of([], 0.02)
+    report = DeployReport("policy.onnx", "Cart-v0", "mujoco", 0, False, 0.02, returns, lengths, ended, table)
+    assert report.mean_return == mean
+    assert report.to_dict()["mean_return"] == mean
 
 
 def test_a_damaged_file_never_reaches_the_backend(pendulum: tuple[Path, Any], tmp_path: Path) -> None:

@@ -208,6 +208,15 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_no_file(tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_exporter_that_fails_without_a_word_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(UserError, match=r"ONNX cannot express .*NotImplementedError"):
+        export(Wrapped(nn.Linear(3, 2)), tmp_path / "policy.onnx", plain_layout())
+
+
 def test_the_file_name_must_say_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"must end in \.onnx"):
         export(Wrapped(nn.Linear(3, 2)), tmp_path / "policy.pt", plain_layout())

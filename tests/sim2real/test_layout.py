@@ -34,6 +34,7 @@ def test_hopper_is_described_in_full() -> None:
     assert layout.actuators[0] == Actuator("thigh_joint", "thigh_joint", "torque", (-1.0, 1.0), 200.0, 200.0)
     assert layout.action == ActionLayout("torque", (3,), "float32", (200.0,) * 3, (0.0,) * 3, (-1.0,) * 3, (1.0,) * 3)
     assert layout.observation.shape == (11,)
+    assert layout.observation.fields[5] == ObservationField("velocity/rootx", 1, "m/s", clip=(-10.0, 10.0))
     assert layout.base_quaternion is None
 
 
@@ -41,6 +42,8 @@ def test_a_floating_base_states_its_quaternion_order_and_default_pose() -> None:
     layout = native("Ant-v5")
     assert layout.base_quaternion == "wxyz"
     assert (layout.joints[0].name, layout.joints[0].type) == ("root", "free")
+    frames = {part.name: part.frame for part in layout.observation.fields}
+    assert (frames["velocity/root/x"], frames["velocity/root/wx"]) == ("world", "base")
     assert layout.joints[0].default_pos == (0.0, 0.0, 0.75, 1.0, 0.0, 0.0, 0.0)
 
 
@@ -172,6 +175,10 @@ def acted(**changes: Any) -> Callable[[Layout], Layout]:
         (observed(dim=1), "size of observation part 'position' is 1"),
         (observed(unit="mm"), "unit of observation part 'position' is 'mm'"),
         (observed(scale=0.25), "scale of observation part 'position'"),
+        (observed(history=2), "history of observation part 'position' is 2, the controller was exported for 1"),
+        (observed(dim=1, history=2), "size of observation part 'position' is 1"),
+        (observed(clip=(-5.0, 5.0)), "clipping of observation part 'position' is [-5.0, 5.0]"),
+        (observed(frame="base"), "frame of observation part 'position' is 'base'"),
         (acted(low=(-2.0,)), r"lower action bound is \[-2.0\]"),
         (acted(shape=(2,)), "action shape"),
         (acted(n=2), "number of discrete actions"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -101,6 +102,32 @@ def test_a_network_of_two_inputs_is_refused(contract: Contract) -> None:
     model = helper.make_model(helper.make_graph([node], "g", value[:2], value[2:]), ir_version=10)
     with pytest.raises(UserError, match="one input tensor"):
         OnnxPolicy(model.SerializeToString(), contract)
+
+
+def of_shape(contract: Contract, *shape: int) -> Contract:
+    observation = dataclasses.replace(contract.layout.observation, shape=shape)
+    return dataclasses.replace(contract, layout=dataclasses.replace(contract.layout, observation=observation))
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 3), ()])
+def test_a_network_for_other_inputs_than_the_contract_says_is_refused(
+    network: bytes, contract: Contract, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(UserError, match=r"takes inputs of shape \[3\], its contract says") as caught:
+        OnnxPolicy(network, of_shape(contract, *shape))
+    assert str(list(shape)) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_fails_while_it_runs_is_one_line(network: bytes, contract: Contract) -> None:
+    # The graph leaves the extent open, so nothing contradicts the contract until the product is taken.
+    model = onnx.load_from_string(network)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "entries"
+    openly = model.SerializeToString()
+    assert OnnxPolicy(openly, contract).predict(np.zeros(3))[0].shape == (1,)
+    with pytest.raises(UserError, match=r"ONNX Runtime cannot run the network .*; export the run again") as caught:
+        OnnxPolicy(openly, of_shape(contract, 4)).predict(np.zeros(4))
+    assert "\n" not in str(caught.value)
 
 
 def test_images_go_in_and_discrete_actions_come_out(contract: Contract) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import signal
 import threading
@@ -197,12 +198,58 @@ def test_a_filtered_command_that_is_not_finite_is_not_sent(run: Any, make_robot:
     assert robot.calls == ["connect", "read", "close"]
 
 
-@pytest.mark.parametrize("duration", [0.0, -1.0])
+@pytest.mark.parametrize("shape", [(2,), (), (1, 1)])
+def test_an_action_of_another_shape_stops_before_a_command(
+    run: Any, make_robot: Any, contract: Contract, shape: tuple[int, ...]
+) -> None:
+    class Misshapen(Proportional):
+        def predict(self, observation: NDArray[Any], *args: Any, **kwargs: Any) -> tuple[NDArray[Any], Any]:
+            action, state = super().predict(observation, *args, **kwargs)
+            return np.zeros(shape) if state == 3 else action, state
+
+    robot, recorder = make_robot(), Recorder()
+    with pytest.raises(UserError, match=r"the action has shape .* at step 2, .* \(1,\).*check the policy") as caught:
+        run(robot, Misshapen(), recorder=recorder).run()
+    assert str(shape) in str(caught.value)
+    assert (len(robot.actions), robot.calls[-1]) == (2, "close")
+    assert recorder.arrays(contract)["final"].tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("command", [np.zeros(2), 0.0, None])
+def test_a_filtered_command_of_another_shape_is_not_sent(run: Any, make_robot: Any, command: Any) -> None:
+    robot = make_robot()
+    with pytest.raises(UserError, match=r"the command has shape .* at step 0.*check the command filter"):
+        run(robot, command_filter=lambda reading, action: command).run()
+    assert robot.calls == ["connect", "read", "close"]
+
+
+@pytest.mark.parametrize("duration", [0.0, -1.0, math.inf, math.nan])
 def test_a_duration_that_is_none_is_refused(run: Any, make_robot: Any, duration: float) -> None:
     robot = make_robot()
-    with pytest.raises(UserError, match="duration"):
+    with pytest.raises(UserError, match="must be positive and finite"):
         run(robot).run(duration)
     assert robot.calls == []
+
+
+def test_checking_connects_and_closes_and_moves_nothing(run: Any, make_robot: Any, contract: Contract) -> None:
+    robot = make_robot()
+    run(robot).check(0.5)
+    assert robot.calls == ["connect", "close"]
+    with pytest.raises(UserError, match="must be positive"):
+        run(robot).check(-1.0)
+    assert robot.calls == ["connect", "close", "close"]
+    unknown = dataclasses.replace(contract, layout=dataclasses.replace(contract.layout, control_dt=None))
+    with pytest.raises(UserError, match="states a control period"):
+        Runtime(Proportional(), robot, unknown, realtime=False).check(0.5)
+
+    def refuse(contract: Contract) -> None:
+        raise UserError("wrong joints")
+
+    robot.calls.clear()
+    robot.connect = refuse
+    with pytest.raises(UserError, match="wrong joints"):
+        run(robot).check()
+    assert robot.calls == ["close"]
 
 
 def test_an_observation_that_is_not_finite_stops_before_a_command(run: Any, make_robot: Any) -> None:

@@ -87,3 +87,12 @@ def test_arrays_of_images_and_integers_can_be_late():
 def test_nonsense_is_refused(settings):
     with pytest.raises(UserError):
         ActionDelay(**settings)
+
+
+@pytest.mark.parametrize(
+    ("jitter", "words"), [(Range(0, 2), "jitter must be a number, got"), (0.5, "jitter must be whole, got 0.5")]
+)
+def test_jitter_is_one_whole_number(jitter, words):
+    with pytest.raises(UserError, match=words):
+        ObservationDelay(1, jitter=jitter)
+    assert ObservationDelay(1, jitter=2.0) == ObservationDelay(1, jitter=2)  # type: ignore[arg-type]

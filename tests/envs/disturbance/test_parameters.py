@@ -171,3 +171,19 @@ def test_nonsense_is_refused(arguments, words):
 def test_an_unknown_part_is_refused(make_box):
     with pytest.raises(UserError, match="no joint named 'elbw'; did you mean 'elbow'"):
         make_box([ParameterScale("damping", 2.0, names=("elbw",))])
+
+
+def test_gravity_that_is_not_vertical_cannot_be_tilted(make_box):
+    env = make_box()
+    env.model.opt.gravity[:] = 1.0, 0.0, -9.0
+    with pytest.raises(UserError, match="needs a model whose gravity is vertical"):
+        GravityTilt(5.0).selection(env.model)
+
+
+def test_a_state_from_before_the_first_reset_can_be_loaded(make_box):
+    changes = [ParameterScale("mass", 2.0)]
+    env = make_box(changes, 2)
+    env.load_state_dict(make_box(changes, 2).state_dict())
+    np.testing.assert_array_equal(env.physics.world_model(0).body_mass, env.model.body_mass)
+    env.reset(seed=0)
+    np.testing.assert_allclose(env.physics.world_model(0).body_mass, 2 * env.model.body_mass)

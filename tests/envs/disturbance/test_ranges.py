@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstab.envs.disturbance import Range
-from rlstab.envs.disturbance.ranges import check_bounds
+from rlstab.envs.disturbance.ranges import as_vector, check_bounds
 from rlstab.errors import UserError
 
 NUMBERS = st.floats(1e-6, 1e6)
@@ -42,3 +42,50 @@ def test_nonsense_ranges_are_refused(arguments):
 def test_values_out_of_bounds_are_refused(value):
     with pytest.raises(UserError, match="factor"):
         check_bounds("factor", value, 0.0)
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int64(2)])
+def test_numbers_of_numpy_are_taken(value):
+    check_bounds("factor", value, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "settings", "words"),
+    [
+        (Range(0, 1), {"fixed": True}, "factor must be a number, got Range"),
+        ("2", {"fixed": True}, "factor must be a number, got '2'"),
+        (0.5, {"whole": True}, "factor must be whole, got 0.5"),
+        (Range(0, 1.5), {"whole": True}, "factor must be whole"),
+        (math.inf, {"whole": True}, "factor must be finite"),
+    ],
+)
+def test_ranges_and_fractions_are_refused_where_none_belong(value, settings, words):
+    with pytest.raises(UserError, match=words):
+        check_bounds("factor", value, 0.0, **settings)
+
+
+@given(st.integers(0, 1000), st.booleans())
+def test_whole_numbers_and_ranges_between_them_are_taken(number, as_float):
+    value = float(number) if as_float else number
+    check_bounds("factor", value, 0, fixed=True, whole=True)
+    check_bounds("factor", Range(value, value + 1), 0, whole=True)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "123",
+        ["1", "2", "3"],
+        [[1], [2], [3]],
+        np.eye(3),
+        [1, 2, math.nan],
+        [1, 2, math.inf],
+        [1, 2],
+        5.0,
+        None,
+        {1, 2, 3},
+    ],
+)
+def test_what_is_no_vector_of_three_numbers_is_refused(values):
+    with pytest.raises(UserError, match="force needs three numbers or ranges"):
+        as_vector("force", values)

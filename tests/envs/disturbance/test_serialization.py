@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from rlstab.envs.disturbance import (
@@ -38,6 +39,22 @@ def test_json_brings_back_equal_disturbances():
     assert from_json(json.loads(text)) == EVERYTHING
 
 
+NUMPY = (
+    ParameterScale("mass", np.arange(0.5, 1.0, 0.25)[0]),
+    ObservationNoise(np.float32(0.5), scale=tuple(np.linspace(0.5, 1.0, 2))),
+    ActionDelay(np.int64(2), jitter=np.int64(1)),
+    GravityTilt(np.float32(5), np.float64(90)),
+    RandomForce("torso", np.float64(2), hold_steps=np.int32(3), probability=np.float32(0.5)),
+    ExternalWrench("torso", np.ones(3), start_s=np.float64(0.5), period_s=np.float32(2)),
+)
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    text = json.dumps(to_json(NUMPY), allow_nan=False)
+    assert from_json(json.loads(text)) == NUMPY
+    assert "np." not in repr(NUMPY[:1] + NUMPY[2:])
+
+
 def test_an_endless_wrench_survives_json_without_infinity():
     (back,) = from_json(json.loads(json.dumps(to_json([ExternalWrench("torso")]), allow_nan=False)))
     assert isinstance(back, ExternalWrench)
@@ -49,6 +66,9 @@ def test_an_endless_wrench_survives_json_without_infinity():
     [
         ({"kind": "action_dealy"}, "did you mean 'action_delay'"),
         ({}, "known: "),
+        ({"kind": ["action_delay"]}, "did you mean 'action_delay'"),
+        ({"kind": "action_delay", "steps": 1, "jitter": {"low": 0, "high": 1}}, "jitter must be a number, got"),
+        ({"kind": "external_wrench", "body": "torso", "force": "123"}, "three numbers or ranges"),
         ("gain", "known: "),
         ({"kind": "action_delay", "step": 1}, "no setting step"),
         ({"kind": "parameter_scale", "parameter": "mass"}, "factor"),

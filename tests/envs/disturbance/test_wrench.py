@@ -110,6 +110,8 @@ def test_an_unknown_body_is_refused_with_the_near_name(make_box):
         {"start_s": -1.0},
         {"duration_s": -1.0},
         {"period_s": 0.0},
+        {"period_s": Range(1.0, 2.0)},
+        {"torque": "xyz"},
     ],
 )
 def test_nonsense_pushes_are_refused(settings):
@@ -117,7 +119,18 @@ def test_nonsense_pushes_are_refused(settings):
         ExternalWrench("box", **settings)
 
 
-@pytest.mark.parametrize("settings", [{"hold_steps": 0}, {"probability": 1.5}, {"directions": "up"}, {"magnitude": -1}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"hold_steps": 0},
+        {"hold_steps": 1.5},
+        {"hold_steps": Range(1, 3)},
+        {"probability": 1.5},
+        {"probability": Range(0, 1)},
+        {"directions": "up"},
+        {"magnitude": -1},
+    ],
+)
 def test_nonsense_random_forces_are_refused(settings):
     with pytest.raises(UserError):
         RandomForce("box", **{"magnitude": 1.0, **settings})

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rlstab.envs.gym_mujoco import TASKS, layout
+from rlstab.envs.registry import make_vec
 from rlstab.envs.task import ObservationTerm
 
 EVERY_JOINT = mujoco.MjModel.from_xml_string(
@@ -43,6 +44,23 @@ def test_hopper_reads_as_documented() -> None:
     assert terms[1] == ObservationTerm("position/rooty", 1, "rad")
     assert terms[5] == ObservationTerm("velocity/rootx", 1, "m/s", clip=(-10.0, 10.0))
     assert terms[-1] == ObservationTerm("velocity/foot_joint", 1, "rad/s", clip=(-10.0, 10.0))
+
+
+@pytest.mark.parametrize("id", TASKS)
+def test_velocities_and_forces_keep_the_limits_that_are_stated_and_no_others(id: str) -> None:
+    env = make_vec(id, 1)
+    env.reset(seed=0)
+    terms = env.observation_terms  # type: ignore[attr-defined]
+    env.physics.qvel[:] = 1e5  # type: ignore[attr-defined]
+    for field in env.task.fields:  # type: ignore[attr-defined]
+        if field in ("cfrc_ext", "qfrc_constraint"):
+            env.physics.field(field)[:] = 1e5  # type: ignore[attr-defined]
+    (observation,) = env.task.observe(env.physics)  # type: ignore[attr-defined]
+    entries = np.split(observation, np.cumsum([term.dim for term in terms])[:-1])
+    for term, values in zip(terms, entries, strict=True):
+        if term.name.split("/")[0] in ("velocity", "contact_force", "constraint_force"):
+            np.testing.assert_array_equal(values, 1e5 if term.clip is None else term.clip[1], err_msg=term.name)
+    env.close()
 
 
 @pytest.mark.parametrize("id", ["Ant-v5", "Humanoid-v5"])

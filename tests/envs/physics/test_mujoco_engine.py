@@ -138,6 +138,15 @@ def test_parameters_belong_to_one_world():
     assert physics.world_model(1).body_subtreemass[0] == pytest.approx(2.0 * physics.model.body_subtreemass[0])
 
 
+def test_statistics_of_the_model_stay_when_masses_change():
+    physics = MujocoPhysics(compiled(WALKER), 2)
+    before = {name: np.copy(getattr(physics.model.stat, name)) for name in ("meaninertia", "meanmass", "extent")}
+    physics.set_parameters(np.array([1]), {"body_mass": 3.0 * physics.model.body_mass[None]})
+    stat = physics.world_model(1).stat
+    for name, value in before.items():
+        np.testing.assert_array_equal(getattr(stat, name), value, err_msg=name)
+
+
 def test_reset_touches_only_the_named_worlds():
     physics = MujocoPhysics(compiled(WALKER), 4, ("cfrc_ext",))
     reset_random(physics, 0)

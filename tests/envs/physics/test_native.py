@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import mujoco
 import numpy as np
 import pytest
 
+from rlstab.envs.physics import native
 from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.errors import UserError
 
@@ -35,6 +37,7 @@ def pool_threads():
 
 
 def test_threads_end_with_the_engine():
+    gc.collect()  # Engines that other tests left behind.
     before = len(pool_threads())
     engine = physics()
     assert len(pool_threads()) == before + 2
@@ -123,3 +126,36 @@ def test_running_out_of_memory_while_stepping_says_so():
     assert done.returncode == 2, done.stderr
     assert "rlstab: MuJoCo stopped while stepping" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def diverging(num_envs: int = 2) -> MujocoPhysics:
+    engine = physics(num_envs)
+    qpos = np.tile(engine.model.qpos0, (num_envs, 1))
+    engine.reset(np.arange(num_envs), qpos, np.full((num_envs, engine.model.nv), 1e30))
+    return engine
+
+
+def test_a_diverging_world_leaves_no_log_in_the_working_directory():
+    engine = diverging()
+    engine.step(np.zeros((2, 0)), 20)
+    assert not np.isfinite(engine.qvel).all() or np.abs(engine.qvel).max() > 1e10
+    assert not Path("MUJOCO_LOG.TXT").exists()
+
+
+def test_outside_of_the_engine_mujoco_warns_as_ever():
+    engine = diverging()
+    engine.step(np.zeros((2, 0)), 1)
+    data = mujoco.MjData(engine.model)
+    data.qvel[:] = 1e30
+    mujoco.mj_step(engine.model, data)
+    assert Path("MUJOCO_LOG.TXT").exists()
+
+
+def test_machine_code_is_compiled_anew_where_no_folder_can_keep_it(monkeypatch):
+    def njit(**settings):
+        if settings.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: (function, settings)
+
+    monkeypatch.setattr(native, "njit", njit)
+    assert native._compiled(abs) == (abs, {"nogil": True})

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Before a test imports triton: kernels run without a GPU, and slowly. TRITON_INTERPRET=0 tests the compiled ones.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 settings.register_profile(
     "rlstab", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -108,7 +110,7 @@ def sigmoid_attention(
         alibi_slopes=alibi_slopes,
         layout=layout,
     )
-    out = dispatch.run(problem, backend)
+    out = dispatch.run(replace(problem, sigmoid_mode=sigmoid_mode, precision=precision), backend)
     return out.transpose(1, 2) if layout == "bthd" else out
 
 

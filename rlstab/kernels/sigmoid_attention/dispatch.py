@@ -52,7 +52,12 @@ def run(problem: Problem, backend: Backend) -> Tensor:
         if problem.q.device.type != "cpu":
             raise UserError(f"backend 'blockwise' is for the CPU, q is on {problem.q.device}: use 'auto'")
         return function.attend(problem, blockwise)
-    raise UserError(f"backend '{chosen}' is not available here")
+    if not has_triton():
+        raise UserError("backend 'triton' needs the package triton: pip install triton, or use backend='auto'")
+    from rlstab.kernels.sigmoid_attention import launch
+
+    launch.check_device(problem)
+    return function.attend(problem, launch)
 
 
 def needs_reference(problem: Problem) -> bool:

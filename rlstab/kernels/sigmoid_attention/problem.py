@@ -39,7 +39,7 @@ class Problem:
         that the row sees.
     alibi_slopes
         ``(Hq,)``: every score gets ``-slope * |distance|``.
-    causal, window, row_start, kv_lens
+    causal, window, row_start, row_end, kv_lens, sigmoid_mode, precision
         See `rlstab.kernels.sigmoid_attention.sigmoid_attention`.
     """
 
@@ -54,6 +54,8 @@ class Problem:
     row_start: Tensor | None = None
     row_end: Tensor | None = None
     kv_lens: Tensor | None = None
+    sigmoid_mode: SigmoidMode = "auto"
+    precision: Precision = "ieee"
 
     @property
     def bias_tensor(self) -> Tensor | None:

@@ -1,0 +1,112 @@
+"""How a problem is cut into tiles, and what kernels are told about it. Imports no Triton."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from rlstab.kernels.sigmoid_attention.problem import Problem
+
+BIAS_CONSTANT, BIAS_HEAD, BIAS_ROW, BIAS_COUNT = 0, 1, 2, 3
+LOG2E = math.log2(math.e)
+SMALLEST_TILE = 16
+"""Triton's product needs at least so many of the dimension that is summed over."""
+
+Mode: TypeAlias = Literal["exact", "newton", "tanh"]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a kernel cuts a problem, and with how many warps it is launched."""
+
+    rows: int
+    keys: int
+    num_warps: int
+    num_stages: int = 2
+
+
+def power_of_two(size: int) -> int:
+    """The next power of two that a tile may have."""
+    return max(SMALLEST_TILE, 1 << max(size - 1, 0).bit_length())
+
+
+def head_block(problem: Problem) -> int:
+    """The larger of the padded head dimensions."""
+    return power_of_two(max(problem.q.shape[3], problem.v.shape[3]))
+
+
+def fits_one_tile(problem: Problem) -> bool:
+    """Whether one program can own all scores of a head without spilling registers (`static_report` watches)."""
+    length = max(problem.q.shape[2], problem.k.shape[2])
+    return length <= longest_one_tile(head_block(problem), problem.q.dtype)
+
+
+def longest_one_tile(head_dim: int, dtype: torch.dtype) -> int:
+    """The longest window of the one-tile kernels for a padded head dimension."""
+    if dtype == torch.float32:
+        return 64 if head_dim <= 32 else 32 if head_dim <= 64 else 0
+    return 128 if head_dim <= 64 else 64 if head_dim <= 128 else 0
+
+
+def one_tile(num_queries: int, num_keys: int) -> Tiling:
+    """The tiling of the one-tile kernels."""
+    rows, keys = power_of_two(num_queries), power_of_two(num_keys)
+    largest = max(rows, keys)
+    return Tiling(rows, keys, 2 if largest <= 32 else 4 if largest <= 64 else 8, num_stages=1)
+
+
+def forward_tiling(head_dim: int, dtype: torch.dtype) -> Tiling:
+    """The tiling of the forward kernel of any length, by the padded head dimension."""
+    if dtype == torch.float32:
+        return Tiling(64, 32, 4) if head_dim <= 128 else Tiling(32, 16, 4)
+    if head_dim <= 64:
+        return Tiling(128, 64, 4, 3)
+    return Tiling(128, 64, 8, 2) if head_dim <= 128 else Tiling(64, 32, 8, 2)
+
+
+def backward_tiling(head_dim: int, dtype: torch.dtype) -> Tiling:
+    """The tiling of both backward kernels of any length."""
+    if dtype == torch.float32:
+        return Tiling(32, 32, 4) if head_dim <= 128 else Tiling(16, 16, 4)
+    if head_dim <= 64:
+        return Tiling(64, 64, 4, 2)
+    return Tiling(64, 64, 8, 2) if head_dim <= 128 else Tiling(32, 32, 8, 1)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Which masks act, as kernels take them."""
+
+    causal: bool
+    has_window: bool
+    has_start: bool
+    has_lens: bool
+
+
+def masks_of(problem: Problem) -> Masks:
+    """Say which masks of a problem can hide a key at all."""
+    has_window = problem.window is not None and problem.window < problem.k.shape[2]
+    return Masks(problem.causal, has_window, problem.row_start is not None, problem.kv_lens is not None)
+
+
+def bias_kind(problem: Problem) -> int:
+    """Which of the kinds above the bias is."""
+    if isinstance(problem.bias, Tensor):
+        return BIAS_HEAD if problem.bias.ndim == 1 else BIAS_ROW
+    return BIAS_COUNT if problem.bias == "count" else BIAS_CONSTANT
+
+
+def constant_offset(problem: Problem) -> float:
+    """What a constant bias adds to ``z``."""
+    return 0.0 if isinstance(problem.bias, (Tensor, str)) else -LOG2E * float(problem.bias)
+
+
+def sigmoid_mode(problem: Problem) -> Mode:
+    """Resolve ``auto``: the reciprocal by Newton's method is exact enough for half precisions only."""
+    if problem.sigmoid_mode != "auto":
+        return problem.sigmoid_mode
+    return "newton" if problem.q.dtype in (torch.float16, torch.bfloat16) else "exact"

@@ -1,0 +1,178 @@
+"""The Triton kernels in Triton's interpreter, against the reference in double precision."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlstab.errors import UserError
+from rlstab.kernels.sigmoid_attention import segments_to_rows, sigmoid_attention, tiles
+
+from .cases import CASES, Case, starts
+
+launch = pytest.importorskip("rlstab.kernels.sigmoid_attention.launch", reason="needs triton")
+pytestmark = pytest.mark.skipif(not launch.interpreting(), reason="kernels are compiled, not interpreted")
+
+LONGER: dict[str, dict[str, Any]] = {
+    "window": {"window": 20},
+    "episodes and window": {"row_start": lambda case: starts(case, 9)},
+    "padded": {"kv_lens": lambda case: torch.tensor([0, 61])},
+    "padded causal": {"kv_lens": lambda case: torch.tensor([20, 90])},
+}
+
+
+def longer(case: Case) -> Case:
+    """The same call on more rows and keys than one tile has, not a multiple of it."""
+    queries = 75 if case.queries == case.keys else case.queries + 30
+    keys = 75 if case.queries == case.keys else case.keys + 50
+    return dataclasses.replace(case, queries=queries, keys=keys, options={**case.options, **LONGER.get(case.name, {})})
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of unlike sizes, so that a loop has all of its parts."""
+    monkeypatch.setattr(tiles, "fits_one_tile", lambda problem: False)
+    monkeypatch.setattr(tiles, "forward_tiling", lambda *_: tiles.Tiling(32, 16, 4))
+    monkeypatch.setattr(tiles, "backward_tiling", lambda *_: tiles.Tiling(16, 32, 4))
+
+
+def computed(case: Case, backend: str, dtype: torch.dtype, inputs: torch.dtype, **options: Any) -> dict[str, Tensor]:
+    """Output and all gradients in ``dtype`` of a call on tensors that were rounded to ``inputs``."""
+    given = case.arguments()
+    exact = torch.float64 if dtype == torch.float64 else torch.float32
+    real = {name: value for name, value in given.items() if isinstance(value, Tensor) and value.is_floating_point()}
+    extra = {name: value.float().to(exact).requires_grad_() for name, value in real.items()}
+    q, k, v = (tensor.to(dtype).requires_grad_() for tensor in case.tensors(inputs))
+    out = sigmoid_attention(q, k, v, backend=backend, **{**given, **extra, **options})  # type: ignore[arg-type]
+    cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    tensors = {"q": q, "k": k, "v": v, **extra}
+    gradients = torch.autograd.grad(out, list(tensors.values()), cotangent.to(inputs).to(dtype))
+    return {"out": out.detach(), **{f"d{name}": value for name, value in zip(tensors, gradients, strict=True)}}
+
+
+def check(case: Case, dtype: torch.dtype, error: float, **options: Any) -> None:
+    ours = computed(case, "triton", dtype, dtype, **options)
+    exact = computed(case, "eager", torch.float64, dtype)
+    for name, value in ours.items():
+        assert torch.isfinite(value).all(), name
+        distance = (value.double() - exact[name]).norm()
+        assert distance <= error * exact[name].norm() + 1e-12, f"{name}: {float(distance / exact[name].norm()):.1e}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_short_windows(case: Case) -> None:
+    check(case, torch.float32, 1e-6)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_any_length(case: Case) -> None:
+    check(longer(case), torch.float32, 1e-6)
+
+
+# The interpreter truncates where hardware rounds to the nearest bfloat16, which doubles the error.
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float16, 6e-4), (torch.bfloat16, 9e-3)])
+@pytest.mark.parametrize("name", ["episodes and window", "grouped", "one key head"])
+def test_half_precisions_of_short_windows(name: str, dtype: torch.dtype, error: float) -> None:
+    check(next(case for case in CASES if case.name == name), dtype, error)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("name", ["episodes and window", "grouped"])
+def test_half_precision_of_any_length(name: str) -> None:
+    check(longer(next(case for case in CASES if case.name == name)), torch.float16, 6e-4)
+
+
+@pytest.mark.parametrize("name", ["causal", "grouped"])
+def test_newton_s_reciprocal_is_as_exact_as_it_says(name: str) -> None:
+    check(next(case for case in CASES if case.name == name), torch.float32, 2e-5, sigmoid_mode="newton")
+
+
+def test_every_branch_of_the_sigmoid_is_small_in_relative_error() -> None:
+    """Over scores from -30 to 30: one query per score, one key, value one."""
+    scores = torch.linspace(-30, 30, 121, dtype=torch.float32)
+    q, one = scores[:, None, None, None], torch.ones(121, 1, 1, 1)
+    exact = torch.sigmoid(scores.double())
+    for mode, error in (("exact", 3e-6), ("newton", 1e-5)):
+        out = sigmoid_attention(q, one, one, scale=1.0, backend="triton", sigmoid_mode=mode)  # type: ignore[arg-type]
+        assert ((out.flatten().double() - exact) / exact).abs().max() < error
+    # Beyond any score that is meant, it still is a number.
+    far = torch.tensor([-1e4, 1e4]).view(2, 1, 1, 1)
+    out = sigmoid_attention(far, one[:2], one[:2], scale=1.0, backend="triton", sigmoid_mode="newton")
+    assert out.flatten().tolist() == pytest.approx([0.0, 1.0], abs=1e-5)
+
+
+@pytest.mark.parametrize("tiled", [False, True], ids=["short", "tiled"])
+def test_episodes_do_not_touch_each_other(tiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if tiled:
+        monkeypatch.setattr(tiles, "fits_one_tile", lambda problem: False)
+        monkeypatch.setattr(tiles, "forward_tiling", lambda *_: tiles.Tiling(16, 16, 4))
+    q, k, v = Case("", batch=1, queries=48, keys=48, dim=16, value_dim=16).tensors(torch.float32)
+    ids = torch.tensor([[0] * 16 + [1] * 32])
+    options: dict[str, Any] = {"causal": True, "bias": "count", "layout": "bhtd", "backend": "triton"}
+    together = sigmoid_attention(q, k, v, row_start=segments_to_rows(ids).row_start, **options)
+    noisy_k, noisy_v = k.clone(), v.clone()
+    noisy_k[:, :, :16] = 3.0
+    noisy_v[:, :, :16] = -7.0
+    disturbed = sigmoid_attention(q, noisy_k, noisy_v, row_start=segments_to_rows(ids).row_start, **options)
+    assert torch.equal(together[:, :, 16:], disturbed[:, :, 16:])
+    assert not torch.equal(together[:, :, :16], disturbed[:, :, :16])
+    if tiled:
+        # Whole tiles of keys: the sums are made of the same parts in the same order.
+        alone = sigmoid_attention(*(tensor[:, :, 16:] for tensor in (q, k, v)), **options)
+        assert torch.equal(together[:, :, 16:], alone)
+
+
+@pytest.mark.parametrize("layout", ["bthd", "bhtd"])
+def test_strides_are_followed(layout: str) -> None:
+    case = next(case for case in CASES if case.name == "causal")
+    q, k, v = case.tensors(torch.float32)
+    if layout == "bthd":
+        q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+    options: dict[str, Any] = {"causal": True, "bias": "count", "layout": layout}
+    expected = sigmoid_attention(q, k, v, backend="eager", **options)
+    padded = [torch.cat([tensor, tensor + 5], 3)[..., : tensor.shape[3]] for tensor in (q, k, v)]
+    every_second = [torch.stack([tensor, tensor - 3], 4)[..., 0] for tensor in (q, k, v)]
+    for tensors in ((q, k, v), padded, every_second):
+        found = sigmoid_attention(*tensors, backend="triton", **options)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("queries", "keys", "batch"), [(0, 3, 2), (3, 0, 2), (3, 3, 0)])
+def test_nothing_gives_nothing(queries: int, keys: int, batch: int) -> None:
+    case = Case("", queries=queries, keys=keys, batch=batch, options={"bias": lambda case: torch.zeros(case.heads)})
+    for name, value in computed(case, "triton", torch.float32, torch.float32).items():
+        assert not value.any(), name
+
+
+def test_lengths_beyond_the_keys_are_the_keys() -> None:
+    q, k, v = Case("").tensors(torch.float32)
+    options: dict[str, Any] = {"layout": "bhtd", "bias": "count", "backend": "triton"}
+    torch.testing.assert_close(
+        sigmoid_attention(q, k, v, kv_lens=torch.tensor([99, 7]), **options), sigmoid_attention(q, k, v, **options)
+    )
+
+
+def test_row_end_is_found_or_taken(small_tiles: None) -> None:
+    case = longer(next(case for case in CASES if case.name == "episodes"))
+    q, k, v = (tensor.requires_grad_() for tensor in case.tensors(torch.float32))
+    ends = torch.rand(case.batch, case.keys, generator=torch.Generator().manual_seed(5)) < 0.3
+    rows = segments_to_rows(ends)
+    found = []
+    for row_end in (None, rows.row_end):
+        out = sigmoid_attention(
+            q, k, v, causal=True, row_start=rows.row_start, row_end=row_end, backend="triton", layout="bhtd"
+        )
+        found.append(torch.autograd.grad(out.square().sum(), (k, v)))
+    for each, other in zip(*found, strict=True):
+        assert torch.equal(each, other)
+
+
+def test_double_precision_is_the_reference_s() -> None:
+    q, k, v = Case("").tensors()
+    with pytest.raises(UserError, match="'triton' has no float64: use backend='eager'"):
+        sigmoid_attention(q, k, v, backend="triton")

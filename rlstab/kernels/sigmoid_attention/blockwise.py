@@ -115,17 +115,19 @@ class _Operands:
 def forward(problem: Problem) -> Tensor:
     """Compute what `reference.attend` does, block by block: ``(B, Hq, m, dv)``, without a graph."""
     operands = _Operands(problem)
-    shape = (*operands.q.shape[:3], problem.v.shape[3])
-    out = torch.zeros(shape, dtype=operands.dtype)
+    # In the order of the axes that callers have, so that no copy is made when the heads are put together.
+    shape = (operands.batch, operands.num_queries, operands.kv_heads, operands.group, problem.v.shape[3])
+    out = torch.zeros(shape, dtype=problem.q.dtype)
     for blocks in _blocks(operands.intervals, operands.num_queries, operands.num_keys):
         if not blocks:
             continue
         rows = operands.rows(operands.q, blocks[0].queries)
-        total = torch.zeros(*rows.shape[:2], shape[3], dtype=operands.dtype)
+        total = torch.zeros(*rows.shape[:2], shape[4], dtype=operands.dtype)
         for block in blocks:
             total.baddbmm_(operands.weights(block, rows), operands.v[:, block.keys])
-        out[:, :, blocks[0].queries] = total.view(shape[0], shape[1], -1, shape[3])
-    return operands.join(out)
+        by_head = total.view(shape[0], shape[2], shape[3], -1, shape[4])
+        out[:, blocks[0].queries] = by_head.permute(0, 3, 1, 2, 4)
+    return out.flatten(2, 3).transpose(1, 2)
 
 
 def backward(problem: Problem, grad_out: Tensor, needed: Sequence[bool]) -> Gradients:

@@ -11,13 +11,14 @@ import functools
 import importlib
 import importlib.util
 import logging
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention import blockwise, function, reference
+from rlstab.kernels.sigmoid_attention import blockwise, function, ops, reference
 from rlstab.kernels.sigmoid_attention.problem import Problem
 
 Backend: TypeAlias = Literal["auto", "triton", "eager", "blockwise", "flex"]
@@ -42,10 +43,12 @@ def run(problem: Problem, backend: Backend) -> Tensor:
         The backend can't run here, or not this call.
     """
     if needs_reference(problem):
-        if backend in ("triton", "blockwise"):
+        if backend in ("triton", "blockwise") and not torch.compiler.is_compiling():
             _say_once(f"{backend} has no forward-mode or torch.func derivatives: the reference computes these calls")
         return reference.attend(problem)
     chosen = _choose(problem) if backend == "auto" else backend
+    if torch.compiler.is_compiling() and chosen in ("blockwise", "triton"):
+        return ops.attend(problem)
     if chosen == "eager":
         return reference.attend(problem)
     if chosen == "blockwise":
@@ -70,11 +73,24 @@ def needs_reference(problem: Problem) -> bool:
 
 def under_transform(tensors: list[Tensor]) -> bool:
     """Whether a `torch.func` transform or forward-mode differentiation is under way."""
-    if _functorch.peek_interpreter_stack() is not None:
+    if _transforming():
         return True
-    # Outside of a level, looking for tangents is an error.
-    level = _forward_ad._current_level
-    return level >= 0 and any(_forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+    # Read here, so that compiled code is guarded by it. Outside of a level, looking for tangents is an error.
+    if _forward_ad._current_level < 0:
+        return False
+    return torch.compiler.is_compiling() or any(
+        _forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
+    )
+
+
+def _is_transforming() -> bool:
+    """Whether the code that runs, or is compiled, is inside of a `torch.func` transform."""
+    return _functorch.peek_interpreter_stack() is not None
+
+
+# Compilers call it when they trace, and keep the answer: code is traced anew inside of a transform.
+_compiler: Any = torch.compiler
+_transforming: Callable[[], bool] = _compiler.assume_constant_result(_is_transforming)
 
 
 def _choose(problem: Problem) -> Backend:

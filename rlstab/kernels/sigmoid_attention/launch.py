@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,10 +64,10 @@ def forward(problem: Problem) -> Tensor:
         *_strides(problem.q, problem.k, problem.v, out),
     )
     if tiles.fits_one_tile(problem):
-        tiling = tiles.one_tile(num_queries, num_keys)
+        tiling = _one_tile(problem)
         _one_forward[heads, batch](*arguments, **_constants(problem, tiling))
     else:
-        tiling = tiles.forward_tiling(tiles.head_block(problem), problem.q.dtype)
+        tiling = tiles.forward_tiling(*_class(problem))
         grid = (triton.cdiv(num_queries, tiling.rows), heads, batch)
         _forward[grid](*arguments, **_constants(problem, tiling))
     return out
@@ -108,8 +109,7 @@ _Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 def _one_tile_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, needed: Sequence[bool]) -> None:
     dq, dk, dv, dbias, dslopes = outputs
-    kv_heads, num_keys = problem.k.shape[1:3]
-    _one_backward[kv_heads, problem.q.shape[0]](
+    _one_backward[problem.k.shape[1], problem.q.shape[0]](
         problem.q,
         problem.k,
         problem.v,
@@ -120,7 +120,7 @@ def _one_tile_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, n
         problem.scale,
         *_sizes(problem),
         *_strides(problem.q, problem.k, problem.v, grad_out, dq, dk, dv),
-        **_constants(problem, tiles.one_tile(problem.q.shape[2], num_keys)),
+        **_constants(problem, _one_tile(problem)),
         BIAS_GRAD=needed[3],
         SLOPES_GRAD=needed[4],
     )
@@ -130,22 +130,22 @@ def _tiled_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, need
     dq, dk, dv, dbias, dslopes = outputs
     batch, heads, num_queries, _ = problem.q.shape
     kv_heads, num_keys = problem.k.shape[1:3]
-    tiling = tiles.backward_tiling(tiles.head_block(problem), problem.q.dtype)
-    constants = _constants(problem, tiling)
     rows, numbers = _row_tensors(problem), (*_numbers(problem), problem.scale, *_sizes(problem))
     inputs = (problem.q, problem.k, problem.v, grad_out)
     if needed[0] or needed[3] or needed[4]:
+        tiling = tiles.query_gradient_tiling(*_class(problem))
         _query_gradient[triton.cdiv(num_queries, tiling.rows), heads, batch](
             *inputs,
             *(dq, dbias, dslopes),
             *rows,
             *numbers,
             *_strides(*inputs, dq),
-            **constants,
+            **_constants(problem, tiling),
             BIAS_GRAD=needed[3],
             SLOPES_GRAD=needed[4],
         )
     if needed[1] or needed[2]:
+        tiling = tiles.key_gradient_tiling(*_class(problem))
         _key_gradient[triton.cdiv(num_keys, tiling.keys), kv_heads, batch](
             *inputs,
             *(dk, dv),
@@ -153,7 +153,7 @@ def _tiled_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, need
             _row_ends(problem),
             *numbers,
             *_strides(*inputs, dk, dv),
-            **constants,
+            **_constants(problem, tiling),
         )
 
 
@@ -167,6 +167,24 @@ def _prepared(problem: Problem) -> Problem:
         None if bias is None else bias.contiguous(),
         None if slopes is None else slopes.contiguous(),
     )
+
+
+def _class(problem: Problem) -> tuple[int, torch.dtype, int]:
+    """What tilings depend on."""
+    return tiles.head_block(problem), problem.q.dtype, _architecture(problem.q.device)
+
+
+def _one_tile(problem: Problem) -> Tiling:
+    head_dim, _, architecture = _class(problem)
+    return tiles.one_tile(problem.q.shape[2], problem.k.shape[2], head_dim, architecture)
+
+
+@functools.cache
+def _architecture(device: torch.device) -> int:
+    if device.type != "cuda":
+        return tiles.HOPPER
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 def _unit_stride(tensor: Tensor) -> Tensor:

@@ -1,9 +1,12 @@
-# pyright: basic, reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+# Triton's language is not Python's: pyright sees the host's types of what the kernels call.
+# pyright: basic, reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+# pyright: reportOperatorIssue=false
 """Any length: programs own a tile of rows (or keys) and go through the tiles of keys (or rows) that it can see.
 
 Visible keys are an interval, so a loop has three parts: tiles that some rows see from some key on, tiles that all rows
 see whole, and tiles that some rows see up to some key. Only the first and the last part compare positions, and tiles
-that no row sees are never visited.
+that no row sees are never visited. Zeros beyond the ends need no comparison: a key there has no value, a row no
+gradient.
 
 The backward pass is two kernels that compute the weights once more each (seven products instead of five), so that no
 two programs add to one number: it is deterministic.
@@ -24,6 +27,7 @@ from rlstab.kernels.sigmoid_attention.triton_common import (
     sigmoid,
     slope_of,
     store_tile,
+    transposed_scores,
 )
 
 
@@ -39,6 +43,7 @@ def _key_ranges(
     CAUSAL: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_START: tl.constexpr,
+    HAS_LENS: tl.constexpr,
 ):
     """Where the three parts of the loop over keys begin and end, for the rows ``begin`` to ``end``, both included."""
     first = first_key(begin, begin + offset, window, starts, HAS_WINDOW, HAS_START)
@@ -49,7 +54,9 @@ def _key_ranges(
     # Nothing is visible where the last key comes before the first.
     high = tl.maximum(((last + BLOCK_N) // BLOCK_N) * BLOCK_N, low)
     body_low = tl.minimum(((first_of_all + BLOCK_N - 1) // BLOCK_N) * BLOCK_N, high)
-    body_high = tl.minimum(tl.maximum(((last_of_all + 1) // BLOCK_N) * BLOCK_N, body_low), high)
+    body_high = high
+    if CAUSAL or HAS_LENS:
+        body_high = tl.minimum(tl.maximum(((last_of_all + 1) // BLOCK_N) * BLOCK_N, body_low), high)
     return low, body_low, body_high, high
 
 
@@ -66,6 +73,7 @@ def _row_ranges(
     CAUSAL: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_START: tl.constexpr,
+    HAS_LENS: tl.constexpr,
 ):
     """The same for the loop over rows, for the keys ``begin`` to ``end``."""
     first = begin * 0
@@ -87,7 +95,9 @@ def _row_ranges(
     low = (first // BLOCK_M) * BLOCK_M
     high = tl.maximum(((last + BLOCK_M) // BLOCK_M) * BLOCK_M, low)
     body_low = tl.minimum(((first_of_all + BLOCK_M - 1) // BLOCK_M) * BLOCK_M, high)
-    body_high = tl.minimum(tl.maximum(((last_of_all + 1) // BLOCK_M) * BLOCK_M, body_low), high)
+    body_high = high
+    if HAS_WINDOW or HAS_START or HAS_LENS:
+        body_high = tl.minimum(tl.maximum(((last_of_all + 1) // BLOCK_M) * BLOCK_M, body_low), high)
     return low, body_low, body_high, high
 
 
@@ -197,40 +207,41 @@ def forward_kernel(
     slope = slope_of(slopes, head, ALIBI)
     end = tl.minimum(begin + BLOCK_M, num_queries) - 1
     low, body_low, body_high, high = _key_ranges(
-        begin, end, shift, length, window, starts, BLOCK_N, CAUSAL, HAS_WINDOW, HAS_START
+        begin, end, shift, length, window, starts, BLOCK_N, CAUSAL, HAS_WINDOW, HAS_START, HAS_LENS
     )
     k_base, v_base = k_ptr + far * stride_kb + kv_head * stride_kh, v_ptr + far * stride_vb + kv_head * stride_vh
     acc = tl.zeros([BLOCK_M, BLOCK_V], dtype=tl.float32)
     for part in tl.static_range(3):
-        at = low if part == 0 else body_low if part == 1 else body_high
-        until = body_low if part == 0 else body_high if part == 1 else high
-        acc = _add_values(
-            acc,
-            q,
-            at,
-            until,
-            k_base,
-            v_base,
-            stride_kn,
-            stride_vn,
-            scale,
-            offset,
-            slope,
-            position,
-            first,
-            last,
-            num_keys,
-            DIM,
-            VALUE_DIM,
-            BLOCK_N,
-            BLOCK_D,
-            BLOCK_V,
-            part != 1,
-            ALIBI,
-            MODE,
-            PRECISION,
-            INTERPRET,
-        )
+        if part == 1 or (part == 0 and (HAS_WINDOW or HAS_START)) or (part == 2 and (CAUSAL or HAS_LENS)):
+            at = low if part == 0 else body_low if part == 1 else body_high
+            until = body_low if part == 0 else body_high if part == 1 else high
+            acc = _add_values(
+                acc,
+                q,
+                at,
+                until,
+                k_base,
+                v_base,
+                stride_kn,
+                stride_vn,
+                scale,
+                offset,
+                slope,
+                position,
+                first,
+                last,
+                num_keys,
+                DIM,
+                VALUE_DIM,
+                BLOCK_N,
+                BLOCK_D,
+                BLOCK_V,
+                part != 1,
+                ALIBI,
+                MODE,
+                PRECISION,
+                INTERPRET,
+            )
     base = out_ptr + far * stride_ob + head * stride_oh
     store_tile(base, rows, stride_om, value_dims, num_queries, VALUE_DIM, acc)
 
@@ -363,47 +374,48 @@ def query_gradient_kernel(
     slope = slope_of(slopes, head, ALIBI)
     end = tl.minimum(begin + BLOCK_M, num_queries) - 1
     low, body_low, body_high, high = _key_ranges(
-        begin, end, shift, length, window, starts, BLOCK_N, CAUSAL, HAS_WINDOW, HAS_START
+        begin, end, shift, length, window, starts, BLOCK_N, CAUSAL, HAS_WINDOW, HAS_START, HAS_LENS
     )
     k_base, v_base = k_ptr + far * stride_kb + kv_head * stride_kh, v_ptr + far * stride_vb + kv_head * stride_vh
     dq = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
     dbias = tl.zeros([BLOCK_M], dtype=tl.float32)
     dslope = tl.zeros([BLOCK_M], dtype=tl.float32)
     for part in tl.static_range(3):
-        at = low if part == 0 else body_low if part == 1 else body_high
-        until = body_low if part == 0 else body_high if part == 1 else high
-        dq, dbias, dslope = _add_query_gradients(
-            dq,
-            dbias,
-            dslope,
-            q,
-            grad,
-            at,
-            until,
-            k_base,
-            v_base,
-            stride_kn,
-            stride_vn,
-            scale,
-            offset,
-            slope,
-            position,
-            first,
-            last,
-            num_keys,
-            DIM,
-            VALUE_DIM,
-            BLOCK_N,
-            BLOCK_D,
-            BLOCK_V,
-            part != 1,
-            ALIBI,
-            BIAS_GRAD,
-            SLOPES_GRAD,
-            MODE,
-            PRECISION,
-            INTERPRET,
-        )
+        if part == 1 or (part == 0 and (HAS_WINDOW or HAS_START)) or (part == 2 and (CAUSAL or HAS_LENS)):
+            at = low if part == 0 else body_low if part == 1 else body_high
+            until = body_low if part == 0 else body_high if part == 1 else high
+            dq, dbias, dslope = _add_query_gradients(
+                dq,
+                dbias,
+                dslope,
+                q,
+                grad,
+                at,
+                until,
+                k_base,
+                v_base,
+                stride_kn,
+                stride_vn,
+                scale,
+                offset,
+                slope,
+                position,
+                first,
+                last,
+                num_keys,
+                DIM,
+                VALUE_DIM,
+                BLOCK_N,
+                BLOCK_D,
+                BLOCK_V,
+                part != 1,
+                ALIBI,
+                BIAS_GRAD,
+                SLOPES_GRAD,
+                MODE,
+                PRECISION,
+                INTERPRET,
+            )
     base = dq_ptr + far * stride_dqb + head * stride_dqh
     store_tile(base, rows, stride_dqm, dims, num_queries, DIM, dq * grad_scale)
     entry = (far * tl.num_programs(1) + head) * num_queries + rows
@@ -464,14 +476,14 @@ def _add_key_gradients(
         first = first_key(row, position, window, starts, HAS_WINDOW, HAS_START)
         last = last_key(position, length, CAUSAL)
         offset = row_offset(bias, constant, batch, head, row, first, last, num_queries, BIAS)
-        z = scores(q, k, scale, offset, slope, position, keys, ALIBI, PRECISION, INTERPRET)
+        z = transposed_scores(k, q, scale, offset, slope, position, keys, ALIBI, PRECISION, INTERPRET)
         p = sigmoid(z, MODE, INTERPRET)
         if MASKED:
-            p = tl.where((keys[None, :] >= first[:, None]) & (keys[None, :] <= last[:, None]), p, 0.0)
-        dv += product(tl.trans(p.to(grad.dtype)), grad, PRECISION, INTERPRET)
-        t = p * product(grad, tl.trans(v), PRECISION, INTERPRET)
+            p = tl.where((keys[:, None] >= first[None, :]) & (keys[:, None] <= last[None, :]), p, 0.0)
+        dv += product(p.to(grad.dtype), grad, PRECISION, INTERPRET)
+        t = p * product(v, tl.trans(grad), PRECISION, INTERPRET)
         ds = tl.fma(-p, t, t)
-        dk += product(tl.trans(ds.to(q.dtype)), q, PRECISION, INTERPRET)
+        dk += product(ds.to(q.dtype), q, PRECISION, INTERPRET)
     return dk, dv
 
 
@@ -554,6 +566,7 @@ def key_gradient_kernel(
         CAUSAL,
         HAS_WINDOW,
         HAS_START,
+        HAS_LENS,
     )
     dk = tl.zeros([BLOCK_N, BLOCK_D], dtype=tl.float32)
     dv = tl.zeros([BLOCK_N, BLOCK_V], dtype=tl.float32)
@@ -562,46 +575,47 @@ def key_gradient_kernel(
         q_base, grad_base = q_ptr + far * stride_qb + head * stride_qh, grad_ptr + far * stride_gb + head * stride_gh
         slope = slope_of(slopes, head, ALIBI)
         for part in tl.static_range(3):
-            at = low if part == 0 else body_low if part == 1 else body_high
-            until = body_low if part == 0 else body_high if part == 1 else high
-            dk, dv = _add_key_gradients(
-                dk,
-                dv,
-                k,
-                v,
-                keys,
-                at,
-                until,
-                q_base,
-                grad_base,
-                bias,
-                starts,
-                stride_qm,
-                stride_gm,
-                scale,
-                constant,
-                slope,
-                batch,
-                head,
-                shift,
-                length,
-                num_queries,
-                window,
-                DIM,
-                VALUE_DIM,
-                BLOCK_M,
-                BLOCK_D,
-                BLOCK_V,
-                part != 1,
-                CAUSAL,
-                HAS_WINDOW,
-                HAS_START,
-                BIAS,
-                ALIBI,
-                MODE,
-                PRECISION,
-                INTERPRET,
-            )
+            if part == 1 or (part == 0 and CAUSAL) or (part == 2 and (HAS_WINDOW or HAS_START or HAS_LENS)):
+                at = low if part == 0 else body_low if part == 1 else body_high
+                until = body_low if part == 0 else body_high if part == 1 else high
+                dk, dv = _add_key_gradients(
+                    dk,
+                    dv,
+                    k,
+                    v,
+                    keys,
+                    at,
+                    until,
+                    q_base,
+                    grad_base,
+                    bias,
+                    starts,
+                    stride_qm,
+                    stride_gm,
+                    scale,
+                    constant,
+                    slope,
+                    batch,
+                    head,
+                    shift,
+                    length,
+                    num_queries,
+                    window,
+                    DIM,
+                    VALUE_DIM,
+                    BLOCK_M,
+                    BLOCK_D,
+                    BLOCK_V,
+                    part != 1,
+                    CAUSAL,
+                    HAS_WINDOW,
+                    HAS_START,
+                    BIAS,
+                    ALIBI,
+                    MODE,
+                    PRECISION,
+                    INTERPRET,
+                )
     base = dk_ptr + far * stride_dkb + kv_head * stride_dkh
     store_tile(base, keys, stride_dkn, dims, num_keys, DIM, dk * grad_scale)
     store_tile(dv_ptr + far * stride_dvb + kv_head * stride_dvh, keys, stride_dvn, value_dims, num_keys, VALUE_DIM, dv)

@@ -13,6 +13,8 @@ from rlstab.kernels.sigmoid_attention.problem import Problem
 
 BIAS_CONSTANT, BIAS_HEAD, BIAS_ROW, BIAS_COUNT = 0, 1, 2, 3
 LOG2E = math.log2(math.e)
+HOPPER = 90
+"""Compute capability from which products are made by groups of four warps."""
 SMALLEST_TILE = 16
 """Triton's product needs at least so many of the dimension that is summed over."""
 
@@ -48,33 +50,52 @@ def fits_one_tile(problem: Problem) -> bool:
 def longest_one_tile(head_dim: int, dtype: torch.dtype) -> int:
     """The longest window of the one-tile kernels for a padded head dimension."""
     if dtype == torch.float32:
-        return 64 if head_dim <= 32 else 32 if head_dim <= 64 else 0
-    return 128 if head_dim <= 64 else 64 if head_dim <= 128 else 0
+        return 32 if head_dim <= 64 else 0
+    return 128 if head_dim <= 32 else 64 if head_dim <= 128 else 0
 
 
-def one_tile(num_queries: int, num_keys: int) -> Tiling:
+def one_tile(num_queries: int, num_keys: int, head_dim: int, architecture: int) -> Tiling:
     """The tiling of the one-tile kernels."""
     rows, keys = power_of_two(num_queries), power_of_two(num_keys)
     largest = max(rows, keys)
-    return Tiling(rows, keys, 2 if largest <= 32 else 4 if largest <= 64 else 8, num_stages=1)
+    narrow = head_dim <= 64 or architecture >= HOPPER
+    warps = 1 if largest <= 16 else 2 if largest <= 32 else 4 if largest <= 64 and narrow else 8
+    return Tiling(rows, keys, warps, num_stages=1)
 
 
-def forward_tiling(head_dim: int, dtype: torch.dtype) -> Tiling:
-    """The tiling of the forward kernel of any length, by the padded head dimension."""
+def forward_tiling(head_dim: int, dtype: torch.dtype, architecture: int) -> Tiling:
+    """The tiling of the forward kernel of any length, by the padded head dimension and compute capability."""
     if dtype == torch.float32:
-        return Tiling(64, 32, 4) if head_dim <= 128 else Tiling(32, 16, 4)
-    if head_dim <= 64:
+        return Tiling(32, 32, 4, 2) if head_dim <= 64 else Tiling(16, 16, 4, 1)
+    if head_dim <= 32:
         return Tiling(128, 64, 4, 3)
-    return Tiling(128, 64, 8, 2) if head_dim <= 128 else Tiling(64, 32, 8, 2)
-
-
-def backward_tiling(head_dim: int, dtype: torch.dtype) -> Tiling:
-    """The tiling of both backward kernels of any length."""
-    if dtype == torch.float32:
-        return Tiling(32, 32, 4) if head_dim <= 128 else Tiling(16, 16, 4)
     if head_dim <= 64:
+        return Tiling(128, 64, 8, 3)
+    if head_dim <= 128:
+        return Tiling(128, 64 if architecture >= HOPPER else 32, 8, 2)
+    return Tiling(64, 32, 4, 2)
+
+
+def query_gradient_tiling(head_dim: int, dtype: torch.dtype, architecture: int) -> Tiling:
+    """The tiling of the kernel of the queries' gradients."""
+    if dtype == torch.float32:
+        return Tiling(32, 32, 4, 2) if head_dim <= 64 else Tiling(16, 16, 4, 1)
+    if head_dim <= 32:
         return Tiling(64, 64, 4, 2)
-    return Tiling(64, 64, 8, 2) if head_dim <= 128 else Tiling(32, 32, 8, 1)
+    if head_dim <= 64:
+        return Tiling(64, 64 if architecture >= HOPPER else 32, 4, 2)
+    return Tiling(64, 32, 4, 2) if head_dim <= 128 else Tiling(32, 32, 4, 1)
+
+
+def key_gradient_tiling(head_dim: int, dtype: torch.dtype, architecture: int) -> Tiling:
+    """The tiling of the kernel of the keys' and values' gradients."""
+    if dtype == torch.float32:
+        return Tiling(32, 32, 4, 2) if head_dim <= 64 else Tiling(16, 16, 4, 1)
+    if head_dim <= 32:
+        return Tiling(64, 64, 4, 2)
+    if head_dim <= 64:
+        return Tiling(64 if architecture >= HOPPER else 32, 64, 4, 2)
+    return Tiling(32, 64, 4, 2) if head_dim <= 128 else Tiling(32, 32, 4, 1)
 
 
 @dataclass(frozen=True)

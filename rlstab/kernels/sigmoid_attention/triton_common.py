@@ -1,4 +1,6 @@
-# pyright: basic, reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+# Triton's language is not Python's: pyright sees the host's types of what the kernels call.
+# pyright: basic, reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+# pyright: reportOperatorIssue=false
 """Pieces that the kernels share: the sigmoid, and the masks and biases of a tile of scores.
 
 Kernels work on ``z = -log2(e) (scale <q, k> + bias)``, so that the sigmoid is ``1 / (1 + 2^z)``; scale and bias come
@@ -116,6 +118,26 @@ def scores(
     z = tl.fma(product(q, tl.trans(k), PRECISION, INTERPRET), scale, offset[:, None])
     if ALIBI:
         z = tl.fma(tl.abs(position[:, None] - keys[None, :]).to(tl.float32), slope, z)
+    return z
+
+
+@triton.jit
+def transposed_scores(
+    k,
+    q,
+    scale,
+    offset,
+    slope,
+    position,
+    keys,
+    ALIBI: tl.constexpr,
+    PRECISION: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    """``z`` of a tile with keys along the rows, as the gradients of keys and values multiply it."""
+    z = tl.fma(product(k, tl.trans(q), PRECISION, INTERPRET), scale, offset[None, :])
+    if ALIBI:
+        z = tl.fma(tl.abs(position[None, :] - keys[:, None]).to(tl.float32), slope, z)
     return z
 
 

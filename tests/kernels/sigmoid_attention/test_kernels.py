@@ -37,7 +37,8 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of unlike sizes, so that a loop has all of its parts."""
     monkeypatch.setattr(tiles, "fits_one_tile", lambda problem: False)
     monkeypatch.setattr(tiles, "forward_tiling", lambda *_: tiles.Tiling(32, 16, 4))
-    monkeypatch.setattr(tiles, "backward_tiling", lambda *_: tiles.Tiling(16, 32, 4))
+    monkeypatch.setattr(tiles, "query_gradient_tiling", lambda *_: tiles.Tiling(16, 32, 4))
+    monkeypatch.setattr(tiles, "key_gradient_tiling", lambda *_: tiles.Tiling(16, 32, 4))
 
 
 def computed(case: Case, backend: str, dtype: torch.dtype, inputs: torch.dtype, **options: Any) -> dict[str, Tensor]:

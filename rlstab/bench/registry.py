@@ -22,7 +22,7 @@ class Benchmark:
     module: str
     summary: str
     page: str = ""
-    """Stem of the results page; default: the name."""
+    """Stem of its results pages; default: the name. A page of part of the study adds to it."""
 
     def options(self) -> type[Any]:
         """Look up the dataclass whose fields are the benchmark's flags."""
@@ -47,7 +47,7 @@ class Benchmark:
             importlib.import_module(benchmark.module)
         result: Any = Result.load(path)
         page, found = self.page or self.name, getattr(result, "name", result.kind)
-        if found != page:
+        if found != page and not found.startswith(f"{page}_"):
             raise UserError(f"{path} holds the results of '{found}', not of '{page}': give {page}.json")
         return result
 

@@ -33,6 +33,13 @@ def test_python_runs() -> None:
             exec(compile(block, name, "exec"), {"__name__": name})
 
 
+@pytest.mark.parametrize("saved", sorted((ROOT / "docs" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_results_pages_are_those_of_their_numbers(saved: Path) -> None:
+    owners = [benchmark for benchmark in BENCHMARKS.values() if saved.stem.startswith(benchmark.page or benchmark.name)]
+    owner = max(owners, key=lambda benchmark: len(benchmark.page or benchmark.name))
+    assert owner.load(saved).to_markdown() == saved.with_suffix(".md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_exist(page: Path) -> None:
     methods = [method.name for method in registry.methods()]

@@ -141,20 +141,63 @@ def sigmoid_attention_decode(
         An argument does not fit.
     """
     _check(q, k_cache, v_cache, count)
+    scores, written = _scores(q, k_cache, count, scale, alibi_slopes)
+    scores = scores + _bias(bias, count, k_cache.shape[2], q.shape[1], scores.dtype)
+    weights = torch.where(written, torch.sigmoid(scores), 0.0)
+    return _sum_of_values(weights, written, v_cache).to(q.dtype)
+
+
+def softmax_attention_decode(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    count: Tensor,
+    *,
+    scale: float | None = None,
+    bias: Bias | None = None,
+    alibi_slopes: Tensor | None = None,
+) -> Tensor:
+    """Do as `sigmoid_attention_decode` with softmax weights, to which a bias of a row or a head makes no difference.
+
+    Returns
+    -------
+    Tensor
+        ``(B, Hq, dv)``; zero where nothing was written.
+
+    Raises
+    ------
+    UserError
+        An argument does not fit.
+    """
+    _check(q, k_cache, v_cache, count)
+    scores, written = _scores(q, k_cache, count, scale, alibi_slopes)
+    # Rows without any key would be 0/0.
+    weights = torch.where(written, scores, float("-inf")).softmax(2).nan_to_num(0.0)
+    return _sum_of_values(weights, written, v_cache).to(q.dtype)
+
+
+def _scores(
+    q: Tensor, k_cache: Tensor, count: Tensor, scale: float | None, slopes: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Scores ``(B, Hq, W)`` without bias, and which slots were written, ``(B, 1, W)``."""
     batch, heads, dim = q.shape
     kv_heads, window = k_cache.shape[1:3]
     dtype = torch.promote_types(q.dtype, torch.float32)
     ages, written = slot_ages(count, window)
     queries = q.to(dtype).reshape(batch, kv_heads, heads // kv_heads, dim)
     scores = (queries @ k_cache.to(dtype).transpose(2, 3)).reshape(batch, heads, window)
-    scores = scores * (1.0 / math.sqrt(dim) if scale is None else scale) + _bias(bias, count, window, heads, dtype)
-    if alibi_slopes is not None:
-        scores = scores - alibi_slopes.to(dtype)[:, None] * ages[:, None].to(dtype)
-    weights = torch.where(written[:, None], torch.sigmoid(scores), 0.0)
+    scores = scores * (1.0 / math.sqrt(dim) if scale is None else scale)
+    if slopes is not None:
+        scores = scores - slopes.to(dtype)[:, None] * ages[:, None].to(dtype)
+    return scores, written[:, None]
+
+
+def _sum_of_values(weights: Tensor, written: Tensor, v_cache: Tensor) -> Tensor:
+    batch, kv_heads, window, dim = v_cache.shape
     # What was never written may hold anything, NaN included.
-    values = torch.where(written[:, None, :, None], v_cache.to(dtype), 0.0)
+    values = torch.where(written[..., None], v_cache.to(weights.dtype), 0.0)
     out = weights.view(batch, kv_heads, -1, window) @ values
-    return out.view(batch, heads, v_cache.shape[3]).to(q.dtype)
+    return out.view(batch, -1, dim)
 
 
 def _bias(bias: Bias | None, count: Tensor, window: int, heads: int, dtype: torch.dtype) -> Tensor | float:

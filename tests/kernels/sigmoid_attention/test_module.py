@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from rlstab.errors import UserError
+from rlstab.kernels.sigmoid_attention import SelfAttention, segments_to_rows
+
+BATCH, STEPS, WIDTH, WINDOW = 3, 60, 16, 7
+OPTIONS = (
+    {},
+    {"weights": "softmax"},
+    {"bias": "head", "qk_norm": True},
+    {"bias": "none", "positions": "alibi"},
+    {"weights": "softmax", "positions": "alibi", "qk_norm": True},
+    {"positions": "rotary", "kv_heads": 2},
+    {"weights": "softmax", "positions": "rotary", "kv_heads": 1, "head_dim": 6},
+)
+
+
+def made(options: dict[str, Any], dtype: torch.dtype = torch.float64) -> SelfAttention:
+    torch.manual_seed(0)
+    return SelfAttention(WIDTH, 4, WINDOW, **options).to(dtype)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_steps_are_the_sequence(options: dict[str, Any], dtype: torch.dtype, error: float) -> None:
+    module = made(options, dtype)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(BATCH, STEPS, WIDTH, generator=generator, dtype=dtype)
+    begins = torch.rand(BATCH, STEPS, generator=generator) < 0.1
+    whole = module(x, segments_to_rows(begins, WINDOW))
+    cache = module.empty_cache(BATCH)
+    for step in range(STEPS):
+        cache.begin(begins[:, step])
+        found = module.step(x[:, step], cache)
+        torch.testing.assert_close(found, whole[:, step], rtol=error, atol=error)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_window_is_kept_without_episodes_too(options: dict[str, Any]) -> None:
+    module = made(options)
+    x = torch.randn(1, 20, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    one_episode = torch.zeros(1, 20, dtype=torch.bool)
+    torch.testing.assert_close(module(x), module(x, segments_to_rows(one_episode, WINDOW)))
+    changed = x.clone()
+    changed[:, 5] += 1
+    moved = (module(changed) != module(x)).any(2)[0]
+    assert moved.nonzero().flatten().tolist() == list(range(5, 5 + WINDOW))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_parameter_learns(options: dict[str, Any]) -> None:
+    module = made(options)
+    x = torch.randn(2, 9, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    module(x).square().sum().backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any() or name == "key_norm.bias", name
+
+
+def test_softmax_decodes_to_zero_before_the_first_step() -> None:
+    module = made({"weights": "softmax"})
+    from rlstab.kernels.sigmoid_attention import softmax_attention_decode
+
+    cache = module.empty_cache(2)
+    q = torch.ones(2, 4, 4, dtype=torch.float64)
+    assert not softmax_attention_decode(q, cache.k, cache.v, cache.count).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((16, 4, 0), {}, "window must be at least 1"),
+        ((16, 4, 5), {"kv_heads": 3}, "num_heads must be a multiple of kv_heads, got 4 and 3"),
+        ((15, 4, 5), {}, "width must be a multiple of num_heads, got 15 and 4; or set head_dim"),
+        ((12, 4, 5), {"positions": "rotary"}, "rotary positions need an even head dimension, got 3"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(arguments: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SelfAttention(*arguments, **options)

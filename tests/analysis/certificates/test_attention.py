@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rlstab.analysis.certificates.attention import (
+    AttentionCertificate,
+    Head,
+    certify_attention,
+    heads_of,
+    local_bound,
+    mean_norm_bound,
+    regional_bound,
+    token_gains,
+)
+from rlstab.errors import UserError
+from rlstab.kernels.sigmoid_attention import SelfAttention, segments_to_rows
+
+LENGTH, WIDTH = 7, 5
+
+
+def random_head(seed: int, scale: float) -> tuple[Head, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    visible = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
+    if seed % 2:
+        visible &= torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(-3)
+    offsets = -visible.sum(1).double().log()[:, None].expand(LENGTH, LENGTH)
+    head = Head(normal(3, WIDTH), normal(3, WIDTH), normal(4, WIDTH), offsets, visible, 3**-0.5)
+    return head, scale * normal(LENGTH, WIDTH)
+
+
+def jacobian_norm(function: Any, x: Tensor) -> float:
+    jacobian = torch.func.jacrev(function)(x)
+    return float(torch.linalg.matrix_norm(jacobian.detach().reshape(-1, x.numel()), ord=2))
+
+
+def strongest_gain(function: Any, x: Tensor, radius: float, steps: int = 60) -> float:
+    """Largest ratio found by gradient ascent in the ball, from random starts and from the Jacobian's top direction."""
+    before = function(x).detach()
+    jacobian = torch.func.jacrev(function)(x).reshape(-1, x.numel())
+    top = torch.linalg.svd(jacobian).Vh[0].reshape(x.shape)
+    generator = torch.Generator().manual_seed(0)
+    best = 0.0
+    for start in (top, -top, torch.randn(x.shape, generator=generator, dtype=x.dtype)):
+        change = (0.9 * radius * start / start.norm()).detach().clone().requires_grad_()
+        optimiser = torch.optim.Adam([change], lr=radius / 10)
+        for _ in range(steps):
+            gain = (function(x + change) - before).norm() / change.norm()
+            best = max(best, float(gain.detach()))
+            optimiser.zero_grad()
+            (-gain).backward()
+            optimiser.step()
+            with torch.no_grad():
+                change *= min(1.0, radius / float(change.detach().norm()))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_the_jacobian_is_below_its_bound_which_is_below_the_published_one(seed: int, scale: float) -> None:
+    head, x = random_head(seed, scale)
+    norm, bound = jacobian_norm(head.output, x), local_bound(head, x)
+    assert norm <= bound <= mean_norm_bound(head, x)
+    # The spec saw 1.8 to 2.8; a bound that is useless would pass the line above.
+    assert bound <= 4 * norm
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("radius", [0.05, 0.5, 3.0])
+def test_no_attack_beats_the_regional_bound(seed: int, radius: float) -> None:
+    head, x = random_head(seed, 1.0)
+    found, bound = strongest_gain(head.output, x, radius), regional_bound(head, x, radius)
+    assert found <= bound
+    # The attack is worth its name.
+    assert found >= 0.9 * jacobian_norm(head.output, x)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_regional_bound_grows_with_the_region_from_above_the_jacobian(seed: int) -> None:
+    head, x = random_head(seed, 1.0)
+    bounds = [regional_bound(head, x, radius) for radius in (0.0, 0.1, 0.5, 2.0)]
+    assert bounds == sorted(bounds)
+    assert bounds[0] >= local_bound(head, x) / (1 + 1e-12)
+
+
+def test_invisible_tokens_do_not_matter_to_rows_that_do_not_see_them() -> None:
+    head, x = random_head(1, 1.0)
+    alone = Head(head.query, head.key, head.value, head.offsets[:3, :3], head.visible[:3, :3], head.scale)
+    blind = head.visible.clone()
+    blind[3:] = False
+    masked = Head(head.query, head.key, head.value, head.offsets, blind, head.scale)
+    assert local_bound(masked, x) == pytest.approx(local_bound(alone, x[:3]), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gains_of_single_tokens_are_exact(seed: int) -> None:
+    head, x = random_head(seed, 1.0)
+    jacobian = torch.func.jacrev(lambda x: head.output(x)[-1])(x)
+    expected = torch.linalg.matrix_norm(jacobian.transpose(0, 1), ord=2)
+    torch.testing.assert_close(token_gains(head, x), expected, rtol=1e-10, atol=1e-12)
+
+
+def layer(**options: Any) -> SelfAttention:
+    torch.manual_seed(0)
+    return SelfAttention(8, 4, 5, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"bias": "head"}, {"bias": "none", "positions": "alibi"}, {"kv_heads": 2}], ids=str
+)
+def test_the_bound_of_a_layer_holds_for_the_layer(options: dict[str, Any], tmp_path: Any) -> None:
+    module = layer(**options).double()
+    x = torch.randn(9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    rows = segments_to_rows(torch.arange(9)[None] == 4, module.window)
+
+    def function(x: Tensor) -> Tensor:
+        return module(x[None], rows)[0]
+
+    certificate = certify_attention(module, x, radii=(0.1, 1.0), rows=rows)
+    assert certificate.is_proof
+    assert jacobian_norm(function, x) <= certificate.local
+    for radius, bound in zip(certificate.radii, certificate.bounds, strict=True):
+        assert strongest_gain(function, x, float(radius), steps=15) <= bound
+    again = AttentionCertificate.load(certificate.save(tmp_path / "certificate"))
+    assert again.to_dict() == certificate.to_dict()
+    # It is of this network and this set.
+    with torch.no_grad():
+        next(module.parameters()).mul_(1.5)
+    other = certify_attention(module, x + 1, radii=(0.1, 1.0), rows=rows)
+    assert other.network_sha256 != certificate.network_sha256
+    assert other.set_sha256 != certificate.set_sha256
+
+
+def test_single_precision_layers_are_certified_in_double() -> None:
+    module = layer()
+    x = torch.randn(9, 8, generator=torch.Generator().manual_seed(4))
+    expected = certify_attention(module.double(), x.double(), radii=(0.5,))
+    np.testing.assert_allclose(certify_attention(layer(), x, radii=(0.5,)).bounds, expected.bounds, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "softmax"}, "these bounds are for sigmoid weights"),
+        ({"qk_norm": True}, "bilinear in the input"),
+        ({"positions": "rotary"}, "bilinear in the input"),
+    ],
+)
+def test_layers_outside_of_the_assumptions_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        heads_of(layer(**options), 5)
+
+
+@pytest.mark.parametrize(
+    ("x", "radii"), [(torch.zeros(2, 3, 8), (0.0,)), (torch.zeros(3, 8), (-1.0,)), (torch.zeros(3, 8), ())]
+)
+def test_arguments_out_of_range_are_refused(x: Tensor, radii: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match=r"x must be one sequence|radii must be finite"):
+        certify_attention(layer(), x, radii=radii)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
 from rlstab.cli.console import only_results_on_stdout, out, print_json
 from rlstab.cli.parsing import parse
 
+if TYPE_CHECKING:
+    from rlstab.envs.check import Finding
+
 
 @dataclass(frozen=True)
 class CheckEnvOptions:
     """Check an environment as training would use it: spaces, seeding, types, NaN, ends of episodes, rendering.
 
-    Exit code 0 when nothing would spoil a training, else 1.
+    Says also which methods can be trained in it. Exit code 0 when nothing would spoil a training, else 1.
     """
 
     env: Positional[str]
@@ -28,22 +32,31 @@ class CheckEnvOptions:
 def run(argv: list[str]) -> int:
     """Run the command; returns 0 when there is no error, else 1."""
     options = parse(CheckEnvOptions, argv, "check-env")
+    from rlstab.controllers.trainable import able_methods, training_findings
     from rlstab.envs.check import check_env
-    from rlstab.envs.gym_make import check_known
+    from rlstab.envs.gym_make import check_known, resolve_id
+
+    methods: list[str] = []
+
+    def look_at_spaces(observation_space: Any, action_space: Any) -> Iterable[Finding]:
+        methods.extend(able_methods(observation_space, action_space))
+        return training_findings(observation_space, action_space)
 
     with only_results_on_stdout(options.json):
         # A slip in the name is not a finding about anybody's environment.
-        check_known(options.env)
-        findings = check_env(options.env)
+        env_id = resolve_id(options.env)
+        check_known(env_id)
+        findings = check_env(env_id, look_at_spaces=look_at_spaces)
+    methods = list(dict.fromkeys(methods))
     works = not any(finding.level == "error" for finding in findings)
     if options.json:
-        print_json({"env": options.env, "ok": works, "findings": findings})
+        print_json({"env": env_id, "ok": works, "methods": methods, "findings": findings})
     else:
-        _print(options.env, findings, works)
+        _print(env_id, findings, works, methods)
     return 0 if works else 1
 
 
-def _print(env_id: str, findings: list[Any], works: bool) -> None:
+def _print(env_id: str, findings: list[Finding], works: bool, methods: list[str]) -> None:
     from rich.text import Text
 
     console = out()
@@ -59,3 +72,5 @@ def _print(env_id: str, findings: list[Any], works: bool) -> None:
         console.print(f"{env_id} can be trained on; {len(findings)} remark(s) above", style="yellow")
     else:
         console.print(f"{env_id} would spoil a training: mend the errors above", style="bold red")
+    if methods:
+        console.print(f"methods that take its observations and actions: {', '.join(methods)}", markup=False)

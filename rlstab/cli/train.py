@@ -17,6 +17,7 @@ from rlstab.controllers.config import BaseConfig
 from rlstab.controllers.runs import begin, go_on
 from rlstab.errors import UserError, command
 from rlstab.runs.config import validate
+from rlstab.runs.environment import has_version
 
 if TYPE_CHECKING:
     from rlstab.learning.training import TrainingSummary
@@ -87,19 +88,32 @@ def read_flags(method: str, argv: Sequence[str]) -> tuple[TrainOptions, BaseConf
     """
     config_class = registry.get(method).config_class()
     defaults = config_class()
-    env = value_of("--env", argv) or defaults.env
+    env = _full_id(value_of("--env", argv) or defaults.env)
     preset = registry.load_preset(method, env, value_of("--preset", argv))
     defaults = preset.apply(dataclasses.replace(defaults, env=env))
     origin = f"those of the preset {preset.name}" if preset.name else "plain defaults"
     description = f"{registry.get(method).summary}. Settings below are {origin}; flags override them."
     options, config = parse_parts({"run": TrainOptions, method: defaults}, argv, f"train {method}", description)
+    config = dataclasses.replace(config, env=_full_id(config.env))
     validate(options)
     validate(config)
     return options, config, preset
 
 
+def _full_id(env_id: str) -> str:
+    if has_version(env_id):
+        return env_id
+    from rlstab.envs.gym_make import resolve_id
+
+    return resolve_id(env_id)
+
+
 def _start(method: str, argv: list[str]) -> int:
+    from rlstab.runs.run import check_name
+
     options, config, preset = read_flags(method, argv)
+    if options.name is not None:
+        check_name(options.name)
     if options.name is not None and (options.run_dir / options.name).exists():
         folder = options.run_dir / options.name
         raise UserError(

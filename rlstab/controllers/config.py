@@ -10,7 +10,8 @@ class BaseConfig:
     """Fields every method has; a method's own configuration is a frozen dataclass that derives from this one.
 
     The docstring under a field is its help text. ``metadata`` holds what `rlstab.runs.config.validate` enforces
-    (``min`` and ``max``, inclusive; ``above`` and ``below``, exclusive), and ``unit`` and ``source`` for readers.
+    (``min`` and ``max``, inclusive; ``above`` and ``below``, exclusive; ``infinite`` where infinity has a meaning), and
+    ``unit`` and ``source`` for readers.
     """
 
     env: str = "Hopper-v5"
@@ -31,7 +32,7 @@ class BaseConfig:
     worker_processes: bool = False
     """Give each world of a foreign environment a process of its own; pays where a step takes over a millisecond."""
 
-    env_kwargs: dict[str, bool | int | float | str] = field(default_factory=dict)
+    env_kwargs: dict[str, bool | int | float | str] = field(default_factory=dict, metadata={"infinite": True})
     """Constructor arguments of the environment, as pairs: --env-kwargs ctrl_cost_weight 0.01."""
 
     max_episode_steps: int | None = field(default=None, metadata={"min": 1, "unit": "environment steps"})

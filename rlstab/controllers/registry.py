@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rlstab.learning.learner import Learner
 
-ActionKind = Literal["continuous", "discrete", "multi-discrete", "multi-binary"]
+SpaceKind = Literal["continuous", "discrete", "multi-discrete", "multi-binary"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class MethodInfo:
     summary: str
     package: str
     config_name: str
-    actions: tuple[ActionKind, ...]
+    actions: tuple[SpaceKind, ...]
+    observations: tuple[SpaceKind, ...]
+    """What its policies read; a Box counts as continuous whatever its numbers, images included."""
     zero_based: bool = False
     """Whether discrete actions must be numbered from zero."""
 
@@ -56,6 +58,49 @@ class MethodInfo:
         return importlib.import_module(f"{self.package}.learner").make_learner(config, env)
 
 
+WHOLE_NUMBERS_REMEDY = "declare them as Box(..., dtype=np.float32) and round them in step(), or as MultiDiscrete"
+
+
+def kind_of(space: spaces.Space[Any]) -> SpaceKind | None:
+    """Kind of a space; None for those that no method knows."""
+    from gymnasium import spaces
+
+    kinds: dict[type[Any], SpaceKind] = {
+        spaces.Box: "continuous",
+        spaces.Discrete: "discrete",
+        spaces.MultiDiscrete: "multi-discrete",
+        spaces.MultiBinary: "multi-binary",
+    }
+    return kinds.get(type(space))
+
+
+def has_whole_numbers(space: spaces.Space[Any]) -> bool:
+    """Whether a space is a Box of integers, in which no method can act: their actions are real numbers."""
+    return kind_of(space) == "continuous" and getattr(space.dtype, "kind", "f") != "f"
+
+
+def can_act(info: MethodInfo, space: spaces.Space[Any]) -> bool:
+    """Whether a method can act in a space; `check_actions` says why not."""
+    shifted = kind_of(space) == "discrete" and getattr(space, "start", 0) != 0
+    return kind_of(space) in info.actions and not has_whole_numbers(space) and not (info.zero_based and shifted)
+
+
+def check_observations(method: str, env_id: str, space: spaces.Space[Any]) -> None:
+    """Refuse an observation space that a method's policies cannot read.
+
+    Raises
+    ------
+    UserError
+        The message names the methods that can, or what to do.
+    """
+    kind = kind_of(space)
+    if kind in get(method).observations:
+        return
+    able = [other.name for other in methods() if kind in other.observations]
+    remedy = f"train it with {' or '.join(able)}" if able else "flatten it with gymnasium.wrappers.FlattenObservation"
+    raise UserError(f"{env_id} observes a {type(space).__name__}, which {method} does not read; {remedy}")
+
+
 def check_actions(method: str, env_id: str, space: spaces.Space[Any]) -> None:
     """Refuse an action space that a method cannot act in.
 
@@ -66,14 +111,11 @@ def check_actions(method: str, env_id: str, space: spaces.Space[Any]) -> None:
     """
     from gymnasium import spaces
 
-    kinds: dict[type[Any], ActionKind] = {
-        spaces.Box: "continuous",
-        spaces.Discrete: "discrete",
-        spaces.MultiDiscrete: "multi-discrete",
-        spaces.MultiBinary: "multi-binary",
-    }
-    kind = kinds.get(type(space))
+    kind = kind_of(space)
     info = get(method)
+    if has_whole_numbers(space):
+        what = f"{method} acts in real numbers, but the actions of {env_id} are whole ones: {space}"
+        raise UserError(f"{what}; {WHOLE_NUMBERS_REMEDY}")
     if info.zero_based and isinstance(space, spaces.Discrete) and space.start != 0:
         able = [other.name for other in methods() if kind in other.actions and not other.zero_based]
         raise UserError(
@@ -180,6 +222,7 @@ register(
         package="rlstab.controllers.baselines.ppo",
         config_name="PPOConfig",
         actions=("continuous", "discrete", "multi-discrete", "multi-binary"),
+        observations=("continuous", "discrete"),
     )
 )
 register(
@@ -189,6 +232,7 @@ register(
         package="rlstab.controllers.baselines.sac",
         config_name="SACConfig",
         actions=("continuous",),
+        observations=("continuous", "discrete", "multi-discrete", "multi-binary"),
     )
 )
 register(
@@ -198,6 +242,7 @@ register(
         package="rlstab.controllers.baselines.td3",
         config_name="TD3Config",
         actions=("continuous",),
+        observations=("continuous", "discrete", "multi-discrete", "multi-binary"),
     )
 )
 register(
@@ -207,6 +252,7 @@ register(
         package="rlstab.controllers.baselines.dqn",
         config_name="DQNConfig",
         actions=("discrete",),
+        observations=("continuous", "discrete", "multi-discrete", "multi-binary"),
         zero_based=True,
     )
 )

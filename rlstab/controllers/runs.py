@@ -30,7 +30,8 @@ def configure(method: str, env: str | None = None, *, preset: str | None = None,
     method
         A registered method.
     env
-        Environment; default: that of the preset, or else the method's own.
+        Environment; default: that of the preset, or else the method's own. An id without a version, as ``Hopper``, is
+        completed with the latest one.
     preset
         A preset's name, or ``"none"`` for plain defaults; default: that of the environment.
     settings
@@ -46,8 +47,11 @@ def configure(method: str, env: str | None = None, *, preset: str | None = None,
     >>> configure("sac", "Swimmer-v5", learning_starts=500).gamma
     0.9999
     """
+    from rlstab.envs.gym_make import resolve_id
+
     config_class = registry.get(method).config_class()
     plain = config_class()
+    env = None if env is None else resolve_id(env)
     values = registry.load_preset(method, env or plain.env, preset).values
     chosen = {**values, **({} if env is None else {"env": env}), **settings}
     return from_json(config_class, to_json(plain) | {name: _plain(value) for name, value in chosen.items()})
@@ -88,10 +92,14 @@ def begin(
     UserError
         Something about the environment, the device or the folder is wrong; or training failed.
     """
-    from rlstab.runs.run import Run
+    from rlstab.envs.gym_make import resolve_id
+    from rlstab.runs.run import Run, check_name
 
     # Before the run's folder: what is wrong with the settings, the environment or the device leaves nothing behind.
+    if name is not None:
+        check_name(name)
     validate(config)
+    config = dataclasses.replace(config, env=resolve_id(config.env))
     learner = registry.get(method).make_learner(config)
     try:
         run = Run.create(

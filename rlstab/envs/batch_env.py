@@ -13,11 +13,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rlstab.envs.disturbance import Disturbance, attach_all, required_fields
+from rlstab.envs.disturbance import Disturbance, attach_all, listed, required_fields
 from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
 from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import Task
-from rlstab.envs.worlds import chosen_worlds
+from rlstab.envs.worlds import check_batch, chosen_worlds, where_in_episodes
 from rlstab.errors import NonFiniteState, UserError
 from rlstab.runs.seeding import EpisodeGenerator, generator
 
@@ -39,7 +39,7 @@ class BatchEnv(VectorEnv):
     seed
         Base seed; `reset` with a seed replaces it.
     disturbances
-        What the world does to the robot; applied in order.
+        What the world does to the robot, applied in order; a list, a single one, or text such as ``"latency=1"``.
     num_threads
         Threads that step physics; default: the processors this process may use.
     max_episode_steps
@@ -58,15 +58,14 @@ class BatchEnv(VectorEnv):
         num_envs: int = 1,
         seed: int = 0,
         *,
-        disturbances: Sequence[Disturbance] = (),
+        disturbances: Sequence[Disturbance] | Disturbance | str = (),
         num_threads: int | None = None,
         max_episode_steps: int | None = None,
         world_offset: int = 0,
         autoreset: bool = True,
     ) -> None:
-        if num_envs < 1:
-            message = f"num_envs must be at least 1, got {num_envs}"
-            raise UserError(message)
+        check_batch(num_envs, seed)
+        disturbances = listed(disturbances)
         self.task = task
         self.num_envs = num_envs
         fields = tuple(dict.fromkeys((*task.fields, *required_fields(disturbances))))
@@ -328,10 +327,9 @@ class BatchEnv(VectorEnv):
         if finite.all():  # Finite numbers whose sum overflowed: absurd, but not what this guard is for.
             return
         worlds = np.flatnonzero(~finite).tolist()
-        step = int(self.elapsed_steps[worlds[0]])
         message = (
-            f"{self.task.id} produced NaN or infinity in world(s) {worlds} at step {step} of the episode "
-            f"(step {self.total_steps} of this environment): check the actions, the disturbances and the model"
+            f"{self.task.id} produced NaN or infinity {where_in_episodes(worlds, self.elapsed_steps)}: "
+            "check the actions, the disturbances and the model"
         )
         raise NonFiniteState(message, step=self.total_steps, worlds=worlds, arrays=arrays)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
 from gymnasium.utils import env_checker
+from gymnasium.wrappers import TimeLimit
 
 from rlstab.envs.check_values import (
     Finding,
@@ -23,7 +24,7 @@ from rlstab.envs.check_values import (
     step_findings,
     warning,
 )
-from rlstab.envs.gym_make import cause, draws_with_mujoco, make_one
+from rlstab.envs.gym_make import cause, check_known, draws_with_mujoco, make_one, resolve_id
 from rlstab.envs.rendering import choose_backend
 from rlstab.errors import UserError, command
 
@@ -36,6 +37,7 @@ def check_env(
     steps: int = 300,
     seed: int = 0,
     env_kwargs: dict[str, Any] | None = None,
+    look_at_spaces: Callable[[Any, Any], Iterable[Finding]] | None = None,
 ) -> list[Finding]:
     """Try an environment out and say what is wrong with it.
 
@@ -51,6 +53,9 @@ def check_env(
         Seed of the runs.
     env_kwargs
         Passed to the constructor.
+    look_at_spaces
+        Called with the observation and the action space for more findings; whoever trains knows what can be trained
+        on.
 
     Returns
     -------
@@ -64,7 +69,7 @@ def check_env(
     >>> print(check_env("CartPol-v1")[0])
     error: there is no environment 'CartPol-v1'; did you mean 'CartPole-v1'...
     """
-    check = _Check(env_id, steps, seed, env_kwargs or {})
+    check = _Check(env_id, steps, seed, env_kwargs or {}, look_at_spaces)
     with warnings.catch_warnings():
         # What gymnasium prints in passing is either found here too, or taste.
         warnings.simplefilter("ignore")
@@ -72,13 +77,18 @@ def check_env(
     return sorted(check.findings.values(), key=lambda finding: finding.level)
 
 
+_LONG_EPISODE = 1000
+
+
 class _Unusable(Exception):
     """Nothing more can be tried."""
 
 
 class _Check:
-    def __init__(self, env_id: Any, steps: int, seed: int, env_kwargs: dict[str, Any]) -> None:
+    def __init__(self, env_id: Any, steps: int, seed: int, env_kwargs: dict[str, Any], more_on_spaces: Any) -> None:
         self.env_id, self.steps, self.seed, self.env_kwargs = env_id, steps, seed, env_kwargs
+        self.more_on_spaces = more_on_spaces
+        self.ended = False
         self.findings: dict[str, Finding] = {}
         self.made: list[gymnasium.Env[Any, Any]] = []
 
@@ -90,8 +100,10 @@ class _Check:
             first = self.roll(env)
             self.compare(first, self.roll(env), "the same environment")
             self.compare(first, self.roll(self.make()), "a new instance")
-            if not any(finding.level == "error" for finding in self.findings.values()):
+            if self.is_sound():
                 self.ask_gymnasium()
+            if self.is_sound():
+                self.look_at_ends(env)
             self.draw()
         except _Unusable:
             pass
@@ -102,18 +114,28 @@ class _Check:
                 except Exception as problem:
                     self.add(error("close-raises", f"close() raised {cause(problem)}", "Make close() always work"))
 
+    def is_sound(self) -> bool:
+        return not any(finding.level == "error" for finding in self.findings.values())
+
     def add(self, finding: Finding) -> None:
         """Keep the first finding of each kind."""
         self.findings.setdefault(finding.code, finding)
 
     def make(self, **more: Any) -> Any:
         try:
+            if isinstance(self.env_id, str):
+                check_known(resolve_id(self.env_id))
+        except UserError as problem:
+            fix = f"See `{command('list', 'envs')}`, or write 'module:Id' for your own"
+            if ":" in self.env_id:
+                fix = "Importing the module must work, and must register the environment under this id"
+            self.give_up("not-made", str(problem), fix)
+        try:
             # Without time limit: its wrapper would stumble over what is to be found here.
             limit = -1 if isinstance(self.env_id, str) else None
             env = make_one(self.env_id, limit, {**self.env_kwargs, **more})
         except UserError as problem:
-            see = command("list", "envs")
-            self.give_up("not-made", str(problem), f"See `{see}`, or write 'module:Id' for your own")
+            self.give_up("not-made", str(problem), "Mend the constructor, or pass the right settings")
         except Exception as problem:
             self.give_up("not-made", f"the constructor raised {cause(problem)}", "Mend it, or pass the right settings")
         self.made.append(env)
@@ -129,6 +151,9 @@ class _Check:
             self.add(finding)
         if "space-missing" in self.findings:
             raise _Unusable
+        if self.more_on_spaces is not None:
+            for finding in self.more_on_spaces(*self.original):
+                self.add(finding)
         self.original = deepcopy(self.original)
         for name in ("observation_space", "action_space"):
             if getattr(env.unwrapped, name) is not getattr(env.unwrapped, name):
@@ -172,6 +197,7 @@ class _Check:
             history.append(deepcopy((following, reward, terminated, truncated)))
             observation = following
             if np.any(terminated) or np.any(truncated):
+                self.ended = True
                 observation = self.reset(env, history, None)
         if not equal(self.original, (env.observation_space, env.action_space)):
             self.add(error("space-changed", "the spaces change during an episode", "Leave them as __init__ made them"))
@@ -211,6 +237,31 @@ class _Check:
     def look_at_observation(self, observation: Any, source: str) -> None:
         for finding in observation_findings(self.original[0], observation, source):
             self.add(finding)
+
+    def look_at_ends(self, env: Any) -> None:
+        if self.ended or self.time_limit(env) is not None:
+            return
+        self.reset(env, [], self.seed)
+        for _ in range(_LONG_EPISODE):
+            _, _, terminated, truncated, _ = self.call("step", env.step, self.original[1].sample())
+            if terminated or truncated:
+                return
+        what = (
+            f"no episode ended within {_LONG_EPISODE} steps, and there is no max_episode_steps: "
+            "an evaluation needs an end"
+        )
+        fix = "Register it with max_episode_steps=1000, or train with --max-episode-steps 1000"
+        self.add(warning("never-ends", what, fix))
+
+    def time_limit(self, env: Any) -> int | None:
+        """The registered one, which was left out here, or that of a wrapper."""
+        if isinstance(self.env_id, str):
+            return gymnasium.spec(resolve_id(self.env_id).rpartition(":")[2]).max_episode_steps
+        while isinstance(env, gymnasium.Wrapper):
+            if isinstance(env, TimeLimit):
+                return env._max_episode_steps
+            env = env.env
+        return None
 
     def compare(self, first: list[Any], second: list[Any], where: str) -> None:
         for index, (one, other) in enumerate(zip(first, second, strict=False)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 import warnings
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-from gymnasium.envs.registration import find_highest_version, parse_env_id
 from gymnasium.wrappers import TimeLimit
 
 from rlstab.envs.rendering import choose_backend
 from rlstab.errors import UserError, suggest
+from rlstab.runs.environment import has_version, latest_version
 
 EnvMaker = Callable[..., gymnasium.Env[Any, Any]]
 
@@ -45,6 +46,7 @@ def make_one(
             message = f"{name_of(env_id)} made {type(env).__name__}, which is not a gymnasium.Env"
             raise UserError(message)
         return _with_time_limit(env, max_episode_steps)
+    env_id = resolve_id(env_id)
     check_known(env_id)
     try:
         with warnings.catch_warnings():
@@ -71,10 +73,14 @@ def draws_with_mujoco(env: gymnasium.Env[Any, Any]) -> bool:
     return mujoco is not None and isinstance(getattr(env.unwrapped, "model", None), mujoco.MjModel)
 
 
-def cause(problem: BaseException) -> str:
-    """Type, message and place of an exception in one line."""
+def cause(problem: BaseException, home: str = "") -> str:
+    """Type, message and place of an exception in one line.
+
+    The place is where it was raised, or the last one before that in the file ``home``, whose author will read this.
+    """
     frames = traceback.extract_tb(problem.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    frame = next((frame for frame in reversed(frames) if frame.filename == home), frames[-1] if frames else None)
+    place = f" ({Path(frame.filename).name}:{frame.lineno})" if frame else ""
     return f"{type(problem).__name__}: {' '.join(str(problem).split())}{place}"
 
 
@@ -96,6 +102,26 @@ def _with_time_limit(env: gymnasium.Env[Any, Any], max_episode_steps: int | None
     return TimeLimit(env, max_episode_steps) if max_episode_steps > 0 else env
 
 
+def resolve_id(env_id: str) -> str:
+    """Complete an id without version, such as ``Hopper`` or ``my_module:MyEnv``, with the latest one registered.
+
+    An id that nothing has is given back, for whoever needs the environment to complain about.
+
+    Raises
+    ------
+    UserError
+        The module, which has to be asked for its versions, can't be imported.
+
+    Examples
+    --------
+    >>> resolve_id("Hopper"), resolve_id("rlstab/Hopper"), resolve_id("Hopper-v4")
+    ('Hopper-v5', 'rlstab/Hopper-v5', 'Hopper-v4')
+    """
+    if not has_version(env_id):
+        _import_module_of(env_id)
+    return latest_version(env_id)
+
+
 def check_known(env_id: str) -> None:
     """Import the module of ``"module:Id"`` and look the id up.
 
@@ -104,29 +130,10 @@ def check_known(env_id: str) -> None:
     UserError
         The module can't be imported, or nothing has this id; near names are given.
     """
+    _import_module_of(env_id)
     module, _, name = env_id.rpartition(":")
-    if module:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name == module:
-                message = (
-                    f"module '{module}' of '{env_id}' is neither installed nor in the working directory or PYTHONPATH"
-                )
-            else:
-                message = f"module '{module}' of '{env_id}' needs '{error.name}', which is not installed"
-            raise UserError(message) from error
-        except Exception as error:
-            message = f"module '{module}' of '{env_id}' fails on import with {type(error).__name__}: {error}"
-            raise UserError(message) from error
-    if name in gymnasium.registry:
+    if latest_version(name) in gymnasium.registry:
         return
-    try:
-        namespace, base, version = parse_env_id(name)
-    except gymnasium.error.Error:
-        namespace, base, version = None, name, None
-    if version is None and find_highest_version(namespace, base) is not None:
-        return  # "Hopper" means its latest version.
     hint = suggest(name, gymnasium.registry)
     if not hint:
         hint = (
@@ -136,6 +143,28 @@ def check_known(env_id: str) -> None:
         )
     message = f"there is no environment '{name}'{hint}"
     raise UserError(message)
+
+
+def _import_module_of(env_id: str) -> None:
+    module = env_id.rpartition(":")[0]
+    if module:
+        # Python looks in the working directory only when it is started as `python -m`. At the end of the path, a file
+        # that happens to lie there hides nothing.
+        if not {"", os.getcwd()} & set(sys.path):
+            sys.path.append(os.getcwd())
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+                message = (
+                    f"module '{module}' of '{env_id}' is neither installed nor in the working directory or PYTHONPATH"
+                )
+            else:
+                message = f"module '{module}' of '{env_id}' needs '{error.name}', which is not installed"
+            raise UserError(message) from error
+        except Exception as error:
+            message = f"module '{module}' of '{env_id}' fails on import with {type(error).__name__}: {error}"
+            raise UserError(message) from error
 
 
 def name_of(env_id: str | EnvMaker) -> str:

@@ -6,19 +6,20 @@ import contextlib
 import functools
 import os
 import signal
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
+from gymnasium import logger
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import concatenate, create_empty_array
 
+from rlstab.envs.foreign_world import ForeignWorld, look_into, raise_told
 from rlstab.envs.gym_make import EnvMaker, make_one, name_of
-from rlstab.envs.worlds import chosen_worlds
-from rlstab.errors import NonFiniteState, UserError, command
+from rlstab.envs.worlds import check_batch, chosen_worlds, where_in_episodes
+from rlstab.errors import NonFiniteState, UserError
 from rlstab.runs.seeding import derive_seed
 
 
@@ -56,11 +57,9 @@ def gymnasium_vec(
     Raises
     ------
     UserError
-        The environment is unknown, can't be imported or made, or ``num_envs`` is not positive.
+        The environment is unknown, can't be imported or made, or ``num_envs`` or ``seed`` is none.
     """
-    if num_envs < 1:
-        message = f"num_envs must be at least 1, got {num_envs}"
-        raise UserError(message)
+    check_batch(num_envs, seed)
     if mode not in ("sync", "async"):
         message = f"mode is 'sync' or 'async', not '{mode}'"
         raise UserError(message)
@@ -70,21 +69,11 @@ def gymnasium_vec(
         env: VectorEnv[Any, Any, Any] = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
     else:
         env = _in_processes(makers)
-    return GymnasiumVec(env, name_of(env_id), seed, world_offset)
-
-
-class _OwnLastObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Copies the last observation of an episode: some environments overwrite it when they are reset."""
-
-    def step(self, action: Any) -> Any:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if terminated or truncated:
-            observation = deepcopy(observation)
-        return observation, reward, terminated, truncated, info
+    return GymnasiumVec(env, env_id, seed, world_offset)
 
 
 def _make_world(env_id: str | EnvMaker, max_episode_steps: int | None, env_kwargs: dict[str, Any]) -> gymnasium.Env:
-    return _OwnLastObservation(make_one(env_id, max_episode_steps, env_kwargs))
+    return ForeignWorld(make_one(env_id, max_episode_steps, env_kwargs), env_id)
 
 
 def _make_in_worker(
@@ -117,23 +106,28 @@ class GymnasiumVec(VectorWrapper):
     ----------
     env
         A vector environment that resets in the step that ends an episode.
-    name
-        What to call it in errors.
+    env_id
+        What it was made from, for errors.
     seed
         Base seed.
     world_offset
         Index of the first world.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], name: str, seed: int = 0, world_offset: int = 0) -> None:
+    def __init__(
+        self, env: VectorEnv[Any, Any, Any], env_id: str | EnvMaker, seed: int = 0, world_offset: int = 0
+    ) -> None:
         super().__init__(env)
-        self.name = name
+        self.name = name_of(env_id)
+        self._id = env_id
         self.total_steps = 0
         self.elapsed_steps = np.zeros(env.num_envs, np.int64)
         self._seed = seed
         self._world_offset = world_offset
         self._seeded = False
         self._resumed = 0
+        # Gymnasium prints what a worker raises, and raises it here too. In this process the worlds may print.
+        self._told_once = _quiet if isinstance(env, AsyncVectorEnv) else contextlib.nullcontext
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -242,15 +236,19 @@ class GymnasiumVec(VectorWrapper):
         return concatenate(space, chosen, create_empty_array(space, self.num_envs))
 
     def _alive(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call into the worlds; a worker process that died is the user's to know about."""
+        """Call into the worlds; what is wrong with them, or that a worker process died, is the user's to know."""
         try:
-            return call(*args, **kwargs)
+            with self._told_once():
+                return call(*args, **kwargs)
         except (BrokenPipeError, EOFError, ConnectionResetError) as error:
             self._abandon()
             raise UserError(
                 f"a worker process of {self.name} died (killed, out of memory, or a crash in native code): try fewer "
                 "worlds, or step them in this process"
             ) from error
+        except Exception as error:
+            # The worlds look at what they return (`ForeignWorld`); what they passed and can't be batched ends here.
+            raise_told(error, self._id, f"{call.__name__}()")
 
     def _abandon(self) -> None:
         """End the other workers: gymnasium's own `close` would wait for an answer of the dead one."""
@@ -269,10 +267,9 @@ class GymnasiumVec(VectorWrapper):
         if not bad.any():
             return
         worlds = np.flatnonzero(bad).tolist()
-        step = int(self.elapsed_steps[worlds[0]])
         message = (
-            f"{self.name} produced NaN or infinity in world(s) {worlds} at step {step} of the episode "
-            f"(step {self.total_steps} of this environment): `{command('check-env', self.name)}` may say why"
+            f"{self.name} produced NaN or infinity {where_in_episodes(worlds, self.elapsed_steps)}; "
+            f"{look_into(self._id)}"
         )
         plain = {path: leaf for name, array in arrays.items() for path, leaf in _leaves(name, array)}
         raise NonFiniteState(message, step=self.total_steps, worlds=worlds, arrays=plain)
@@ -288,6 +285,15 @@ class GymnasiumVec(VectorWrapper):
         if np.isfinite(batch.sum()):
             return np.zeros(self.num_envs, bool)
         return ~np.isfinite(batch.reshape(self.num_envs, -1)).all(axis=1)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    before, logger.min_level = logger.min_level, logger.ERROR + 1
+    try:
+        yield
+    finally:
+        logger.min_level = before
 
 
 def _leaves(path: str, tree: Any) -> list[tuple[str, Any]]:

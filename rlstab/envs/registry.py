@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import gymnasium
 from gymnasium.vector import VectorEnv
 
-from rlstab.errors import UserError
+from rlstab.envs.gym_make import resolve_id
+from rlstab.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from rlstab.envs.disturbance import Disturbance
@@ -31,7 +34,7 @@ def make_task(env_id: str, **task_kwargs: Any) -> Task:
     Parameters
     ----------
     env_id
-        ``"Hopper-v5"`` or ``"rlstab/Hopper-v5"``.
+        ``"Hopper-v5"`` or ``"rlstab/Hopper-v5"``; without a version, the latest.
     task_kwargs
         The task's constants, named as gymnasium's constructor arguments.
 
@@ -42,19 +45,15 @@ def make_task(env_id: str, **task_kwargs: Any) -> Task:
     """
     from rlstab.envs.gym_mujoco import TASKS
 
-    name = env_id.removeprefix(_PREFIX)
+    name = resolve_id(env_id).removeprefix(_PREFIX)
     if name not in TASKS:
-        from rlstab.errors import suggest
-
         message = f"no native environment '{env_id}'{suggest(name, TASKS)}"
         raise UserError(message)
-    task_class = TASKS[name]
-    known = {field.name for field in dataclasses.fields(task_class)}
+    known = _settings(name)
     unknown = sorted(task_kwargs.keys() - known)
     if unknown:
-        message = f"{env_id} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}"
-        raise UserError(message)
-    return task_class(**task_kwargs)
+        raise UserError(_no_setting(env_id, unknown, known))
+    return TASKS[name](**task_kwargs)
 
 
 def runs_natively(
@@ -68,11 +67,11 @@ def runs_natively(
 
     if not isinstance(env_id, str) or backend == "gymnasium":
         return False
-    name = env_id.removeprefix(_PREFIX)
+    full = resolve_id(env_id)
+    name = full.removeprefix(_PREFIX)
     if name not in TASKS:
         return False
-    known = {field.name for field in dataclasses.fields(TASKS[name])}
-    return backend == "native" or name != env_id or (env_kwargs or {}).keys() <= known
+    return backend == "native" or name != full or (env_kwargs or {}).keys() <= _settings(name)
 
 
 def make_vec(
@@ -80,7 +79,7 @@ def make_vec(
     num_envs: int = 1,
     seed: int = 0,
     *,
-    disturbances: Sequence[Disturbance] = (),
+    disturbances: Sequence[Disturbance] | Disturbance | str = (),
     num_threads: int | None = None,
     max_episode_steps: int | None = None,
     backend: Backend = "auto",
@@ -98,13 +97,14 @@ def make_vec(
     ----------
     env_id
         An id known to gymnasium, ``"module:Id"`` (the module is imported first), or a function that makes a
-        `gymnasium.Env`.
+        `gymnasium.Env`. Without a version, as in ``"Hopper"``, the latest.
     num_envs
         Number of worlds.
     seed
         World ``i`` uses ``(seed, world_offset + i)``.
     disturbances
-        Applied to every world; native environments only.
+        Applied to every world, in order; a list, a single one, or text such as ``"latency=1"``. Native environments
+        only.
     num_threads
         Threads that step native physics; default: the processors this process may use.
     max_episode_steps
@@ -122,7 +122,8 @@ def make_vec(
     Raises
     ------
     UserError
-        Unknown environment, unknown setting, or disturbances where they can't be applied.
+        Unknown environment, unknown setting, disturbances where they can't be applied, or an argument of another type
+        than above.
 
     Examples
     --------
@@ -132,6 +133,10 @@ def make_vec(
     (4, 4)
     """
     kwargs = env_kwargs or {}
+    if backend not in get_args(Backend):
+        raise UserError(f"backend is {' or '.join(map(repr, get_args(Backend)))}, not {backend!r}")
+    if isinstance(env_id, str):
+        env_id = resolve_id(env_id)
     if backend == "native":
         make_task(str(env_id), **kwargs)  # Raises with the nearest names.
     if isinstance(env_id, str) and runs_natively(env_id, kwargs, backend):
@@ -146,6 +151,8 @@ def make_vec(
             max_episode_steps=max_episode_steps,
             world_offset=world_offset,
         )
+    if isinstance(env_id, str):
+        _refuse_what_no_backend_has(env_id, kwargs)
     if disturbances:
         raise UserError(_why_not_native(env_id, kwargs, backend))
     from rlstab.envs.gym_vector import gymnasium_vec
@@ -159,6 +166,53 @@ def make_vec(
         world_offset=world_offset,
         env_kwargs=kwargs,
     )
+
+
+def _settings(name: str) -> set[str]:
+    """Constants of a native task."""
+    from rlstab.envs.gym_mujoco import TASKS
+
+    return {field.name for field in dataclasses.fields(TASKS[name])}
+
+
+def _no_setting(env_id: str, unknown: Sequence[str], known: Iterable[str]) -> str:
+    hint = suggest(unknown[0], known)
+    near = f"{hint} It" if hint else "; it"
+    return f"{env_id} has no setting {', '.join(unknown)}{near} has {', '.join(sorted(known))}"
+
+
+def _refuse_what_no_backend_has(env_id: str, kwargs: Mapping[str, Any]) -> None:
+    """Complain about a setting that neither a native task nor gymnasium's environment of the same name has."""
+    from rlstab.envs.gym_mujoco import TASKS
+
+    if env_id not in TASKS or not kwargs:
+        return
+    foreign = _constructor_arguments(env_id)
+    if foreign is None:
+        return
+    unknown = sorted(kwargs.keys() - foreign - _settings(env_id))
+    if unknown:
+        raise UserError(_no_setting(env_id, unknown, _settings(env_id)))
+
+
+def _constructor_arguments(env_id: str) -> set[str] | None:
+    """What the constructor of a registered environment takes, its base classes included; None if it may be anything."""
+    from gymnasium.envs.registration import load_env_creator
+
+    spec = gymnasium.registry.get(env_id)
+    if spec is None or spec.entry_point is None:
+        return None
+    creator: Any = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
+    names: set[str] = set()
+    for cls in getattr(creator, "__mro__", ()):
+        if "__init__" not in vars(cls):
+            continue
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        names |= {parameter.name for parameter in parameters}
+        # A constructor passes what it does not name itself on to the next class.
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            return names
+    return None
 
 
 def _why_not_native(env_id: str | Callable[[], Any], kwargs: dict[str, Any], backend: Backend) -> str:

@@ -1,4 +1,4 @@
-"""Which worlds of a batch a reset is about."""
+"""The worlds of a batch: how many, which of them a reset is about, and how to name them in messages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,48 @@ from typing import Any
 
 import numpy as np
 
-from rlstab.envs.physics.interface import BoolArray
+from rlstab.envs.physics.interface import BoolArray, IntArray
 from rlstab.errors import UserError
 
 CHOICES = ("worlds", "reset_mask")
 """Options of `reset`: ours, a mask or indices; and gymnasium's, a mask."""
+
+_NAMED = 5
+
+
+def check_batch(num_envs: Any, seed: Any) -> None:
+    """Refuse a number of worlds, or a base seed, that is none.
+
+    Raises
+    ------
+    UserError
+        One is not a whole number, or there would be no world.
+    """
+    for name, value, example in (("num_envs", num_envs, 8), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise UserError(f"{name} must be a whole number, as in {name}={example}, not {value!r}")
+    if num_envs < 1:
+        raise UserError(f"num_envs must be at least 1, got {num_envs}")
+
+
+def where_in_episodes(worlds: list[int], elapsed_steps: IntArray) -> str:
+    """Phrase at which step of its own episode each of some worlds is.
+
+    Examples
+    --------
+    >>> where_in_episodes([2], np.array([7, 7, 1]))
+    'in world 2, at step 1 of its episode'
+    >>> where_in_episodes([0, 2], np.array([7, 7, 1]))
+    'in worlds 0 and 2, at steps 7 and 1 of their episodes'
+    """
+    if len(worlds) == 1:
+        return f"in world {worlds[0]}, at step {elapsed_steps[worlds[0]]} of its episode"
+    named = worlds[:_NAMED]
+    steps = [int(elapsed_steps[world]) for world in named]
+    if len(named) == len(worlds):
+        return f"in worlds {_listed(named)}, at steps {_listed(steps)} of their episodes"
+    first, more = ", ".join(map(str, named)), len(worlds) - len(named)
+    return f"in worlds {first} and {more} more, at steps {', '.join(map(str, steps))}, ... of their episodes"
 
 
 def chosen_worlds(options: dict[str, Any] | None, num_envs: int) -> tuple[BoolArray, dict[str, Any]]:
@@ -49,3 +86,7 @@ def chosen_worlds(options: dict[str, Any] | None, num_envs: int) -> tuple[BoolAr
     if not mask.any():
         raise UserError("reset was asked for no world at all")
     return mask, rest
+
+
+def _listed(numbers: list[int]) -> str:
+    return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Learner(Protocol):
     """Something that improves a policy, one unit of work at a time.
 
-    `rlstab.learning.training.train` calls `iterate` until the steps are done and saves `state_dict` between calls. A
+    `rlstab.learning.training.train` calls `iterate` until the steps are done and takes `state_dict` between calls. A
     learner that was made from the same configuration and loaded from a checkpoint must go on exactly as the one that
     wrote it would have; saving must change nothing.
     """
@@ -44,8 +44,11 @@ class Learner(Protocol):
     def state_dict(self) -> StateTree:
         """Everything the future depends on: weights, optimiser, normalisers, generators, environments, counters.
 
-        The key ``"policy"`` holds `TorchPolicy.state_dict`, from which the policy is loaded without the learner. Arrays
-        may be views of the learner's own, so save or copy them before the next `iterate`.
+        The key ``"policy"`` holds `TorchPolicy.state_dict`, from which the policy is loaded without the learner.
+
+        The state must still be that of this moment when the next `iterate` has ended, or failed halfway: taken after
+        every one (so it must be cheap), it is what is saved when the next one fails. Iterations after that may change
+        it, since arrays that are too large to copy may be views of the learner's own.
         """
         ...
 

@@ -10,22 +10,18 @@ from rlstab.runs.failure import FAILURE_FOLDER, save_failure
 from rlstab.runs.run import Run
 
 
-def refuse_non_finite(metrics: Mapping[str, float], step: int, run: Run) -> None:
+def refuse_non_finite(metrics: Mapping[str, float], step: int) -> None:
     """Stop if a metric is not a finite number.
 
     Raises
     ------
     UserError
-        Names the metrics, the step, and the newest checkpoint, which is from before.
+        Names the metrics and the step.
     """
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
-        newest = run.checkpoints.latest()
-        kept = f"; the newest checkpoint, {newest.name}, is from before" if newest else ""
         names = ", ".join(broken)
-        raise UserError(
-            f"{names} became NaN or infinite at step {step}: lower the learning rate or change the seed{kept}"
-        )
+        raise UserError(f"{names} became NaN or infinite at step {step}: lower the learning rate or change the seed")
 
 
 def save_non_finite(error: NonFiniteState, run: Run, step: int) -> NonFiniteState:
@@ -38,7 +34,7 @@ def save_non_finite(error: NonFiniteState, run: Run, step: int) -> NonFiniteStat
     run : Run
         The run being trained.
     step : int
-        Environment steps the learner had done before.
+        Environment steps the learner had done before, summed over all worlds.
 
     Returns
     -------
@@ -47,5 +43,5 @@ def save_non_finite(error: NonFiniteState, run: Run, step: int) -> NonFiniteStat
     """
     path = run.path / FAILURE_FOLDER / f"step-{step:012d}.npz"
     outcome = save_failure(path, error, training_step=step)
-    message = f"{error}; training stopped after step {step}, {outcome}"
+    message = f"{error}; training stopped after step {step}, counted over all worlds; {outcome}"
     return NonFiniteState(message, step=error.step, worlds=error.worlds, arrays=error.arrays)

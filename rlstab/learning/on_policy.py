@@ -275,7 +275,9 @@ class OnPolicyLearner(SB3Face):
             features = network.features(chunk)
             values.append(network.critic(features).squeeze(-1))
             taken = actions[start : start + _EVALUATION_CHUNK]
-            log_probs.append(network.head(network.actor(features[: taken.shape[0]])).log_prob(taken))
+            # The observations after the last step, which have no actions, may fill a chunk of their own.
+            if taken.shape[0]:
+                log_probs.append(network.head(network.actor(features[: taken.shape[0]])).log_prob(taken))
             inputs.append(features if network.trunk is None else chunk)
         rewards, dones = rollout.rewards, rollout.dones
         if config.normalize_reward:

@@ -122,7 +122,8 @@ class SB3Learner:
     def state_dict(self) -> dict[str, Any]:
         """Everything training needs to go on: networks, optimisers, replay buffer, random generators, environment.
 
-        The replay buffer's arrays are views, since a copy of a full one takes gigabytes: `iterate` changes them.
+        The replay buffer's arrays are views, since a copy of a full one takes gigabytes. The rows that the next
+        `iterate` writes over are there as copies too, under ``"next"``; `load_state_dict` puts them in their places.
         """
         algorithm = self.algorithm
         optimisers, variables = self._saved_names()
@@ -217,7 +218,17 @@ class SB3Learner:
         buffer = self._buffer
         filled = buffer.size()
         arrays = {name: getattr(buffer, name)[:filled] for name in _REPLAY_ARRAYS}
-        return {"position": buffer.pos, "full": buffer.full, "arrays": arrays}
+        rows = self._next_rows(filled)
+        following = {"rows": rows, "arrays": {name: getattr(buffer, name)[rows] for name in _REPLAY_ARRAYS}}
+        return {"position": buffer.pos, "full": buffer.full, "arrays": arrays, "next": following}
+
+    def _next_rows(self, filled: int) -> Any:
+        """Rows of the replay buffer, among those in use, that one `iterate` writes over at most."""
+        buffer, algorithm = self._buffer, self.algorithm
+        frequency: Any = algorithm.train_freq
+        steps = -(-self._steps_per_iteration // self.env.num_envs) + int(frequency.frequency)
+        rows = (buffer.pos + np.arange(min(steps, buffer.buffer_size))) % buffer.buffer_size
+        return rows[rows < filled]
 
     def _load_replay(self, state: dict[str, Any]) -> None:
         buffer = self._buffer
@@ -229,6 +240,9 @@ class SB3Learner:
             )
         for name in _REPLAY_ARRAYS:
             getattr(buffer, name)[:filled] = state["arrays"][name]
+            # Checkpoints of older versions have only whole arrays.
+            if "next" in state:
+                getattr(buffer, name)[state["next"]["rows"]] = state["next"]["arrays"][name]
         buffer.pos, buffer.full = int(state["position"]), bool(state["full"])
 
 

@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from rlstab.errors import NonFiniteState, UserError, command
+from rlstab.errors import NonFiniteState, UserError, command, first_line
 from rlstab.learning.interruption import Interruption
 from rlstab.learning.learner import Learner
 from rlstab.learning.non_finite import refuse_non_finite, save_non_finite
 from rlstab.runs.atomic import DiskError
 from rlstab.runs.checkpoint import Checkpoint, DamagedCheckpointError, read_checkpoint, read_info
+from rlstab.runs.failure import add_clause
 from rlstab.runs.run import Run
+from rlstab.runs.state import StateTree
 
 SCORE = "rollout/return_mean"
 """The metric that decides which checkpoint is the best."""
@@ -94,6 +96,9 @@ def train(
     depends on nothing but the steps, so a run that was interrupted, killed or moved in between leaves the same weights
     and the same checkpoints as one that was not; an interruption only adds a checkpoint, which goes with the next.
 
+    A failure adds one too: the state at the end of the last whole unit of work, from which `resume` goes on as if the
+    failed unit had not begun. Native environments then take the same steps again, others begin new episodes.
+
     Parameters
     ----------
     learner : Learner
@@ -117,8 +122,9 @@ def train(
     Raises
     ------
     UserError
-        The disk is full or read-only, a metric or a state is not finite, or another process writes the run. The run is
-        marked failed with the reason; its checkpoints are intact.
+        The disk is full or read-only, a metric or a state is not finite, the environment is broken, or another process
+        writes the run. The run is marked failed with the reason; its checkpoints are intact, and the message says how
+        to go on.
     KeyboardInterrupt
         A second signal. What was done since the last checkpoint is lost.
     """
@@ -136,13 +142,16 @@ def train(
             raise
         except NonFiniteState as error:
             located = save_non_finite(error, run, learner.num_timesteps)
-            _record_end(run, "failed", str(located), learner.num_timesteps)
+            reason = str(located)
+            session.rescue(located)
+            _record_end(run, "failed", reason, learner.num_timesteps)
             raise located from error
         except DiskError as error:
             _record_end(run, "failed", str(error), learner.num_timesteps)
             raise DiskError(f"{error}; then go on with: {resume_command(run)}") from error
         except Exception as error:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            session.rescue(error)
             _record_end(run, "failed", reason, learner.num_timesteps)
             raise
         finally:
@@ -186,6 +195,20 @@ def resume_command(run: Run) -> str:
     return command("train", "--resume", run.path)
 
 
+@dataclass(frozen=True)
+class _Boundary:
+    """Where the last whole unit of work ended, with all that a checkpoint of it holds.
+
+    Taken after every unit, because nothing can be taken once the next one has failed halfway: that costs tenths of a
+    millisecond where a unit takes tenths of a second.
+    """
+
+    step: int
+    state: StateTree
+    score: float | None
+    meta: dict[str, Any]
+
+
 class _Session:
     """One process's part of a training."""
 
@@ -203,12 +226,14 @@ class _Session:
         self._return_mean: float | None = None
         self._score: float | None = None
         self._saved: Literal["no", "extra", "regular"] = "no"
+        self._boundary: _Boundary | None = None
 
     def work(self, interruption: Interruption, on_progress: Callable[[Progress], None] | None) -> TrainingSummary:
         """Train from where the learner stands."""
         learner, run = self._learner, self._run
         run.checkpoints.recover()
         self._join_last_checkpoint()
+        self._boundary = self._take_boundary()
         run.update(
             status="running",
             reason="",
@@ -222,10 +247,32 @@ class _Session:
                 on_progress(self._progress())
         finished = learner.num_timesteps >= self._total_steps
         if finished and self._saved != "regular":
-            self._save(extra=False)
+            self._save(self._boundary, extra=False)
         elif not finished and self._saved == "no":
-            self._save(extra=True)
+            self._save(self._boundary, extra=True)
         return self._conclude(finished, interruption.reason)
+
+    def rescue(self, error: Exception) -> None:
+        """Keep what was learned before a failure in a checkpoint, and let the error say so and how to go on."""
+        boundary = self._boundary
+        if boundary is None:
+            return
+        again = resume_command(self._run)
+        if boundary.step == 0:
+            add_clause(error, f"nothing had been learned yet; once this is mended, start again with: {again}")
+            return
+        if self._saved == "no":
+            try:
+                self._save(boundary, extra=True)
+            except Exception as refusal:
+                # The failure on its way is the one to report.
+                add_clause(error, f"what was learned up to step {boundary.step} is lost: {first_line(refusal)}")
+                return
+        # The same seed, weights and worlds lead to the same failure.
+        repeats = getattr(self._learner.env, "resumes_exactly", False)
+        once = "once this is mended (the same steps would follow)" if repeats else "once this is mended"
+        kept = self._run.checkpoints.at(boundary.step).name
+        add_clause(error, f"what was learned up to step {boundary.step} is kept in {kept}; {once}, go on with: {again}")
 
     def _join_last_checkpoint(self) -> None:
         """Go on behind the newest checkpoint: drop the metrics written after it, recall what it remembers."""
@@ -256,27 +303,29 @@ class _Session:
         self._saved = "no"
         self._metrics = {**metrics, _ELAPSED: self._elapsed_s()}
         run.metrics.write(step, self._metrics)
-        refuse_non_finite(metrics, step, run)
+        refuse_non_finite(metrics, step)
         self._score = metrics.get(SCORE)
         self._return_mean = self._return_mean if self._score is None else self._score
+        self._boundary = self._take_boundary()
         if step // self._checkpoint_every > before // self._checkpoint_every:
-            self._save(extra=False)
+            self._save(self._boundary, extra=False)
         if time.monotonic() >= self._status_due:
             run.update(step=step)
             self._status_due = time.monotonic() + _STATUS_PERIOD_S
 
-    def _save(self, *, extra: bool) -> None:
-        learner, run = self._learner, self._run
-        step = learner.num_timesteps
+    def _take_boundary(self) -> _Boundary:
         meta = {
-            "metrics_offset": run.metrics.offset(),
+            "metrics_offset": self._run.metrics.offset(),
             "elapsed_s": round(self._elapsed_s(), 3),
             "return_mean": self._return_mean,
             "score": self._score,
         }
+        return _Boundary(self._learner.num_timesteps, self._learner.state_dict(), self._score, meta)
+
+    def _save(self, boundary: _Boundary, *, extra: bool) -> None:
         # An extra checkpoint competes with none: which one is the best must not depend on when somebody interrupted.
-        score = None if extra else self._score
-        run.checkpoints.save(step, learner.state_dict(), score=score, meta=meta, extra=extra)
+        score = None if extra else boundary.score
+        self._run.checkpoints.save(boundary.step, boundary.state, score=score, meta=boundary.meta, extra=extra)
         self._saved = "extra" if extra else "regular"
 
     def _conclude(self, finished: bool, reason: str) -> TrainingSummary:

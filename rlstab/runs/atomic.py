@@ -16,6 +16,7 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only: choose another folder",
     errno.EACCES: "permission denied: make the folder writable or choose another one",
     errno.EPERM: "permission denied: make the folder writable or choose another one",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
     errno.ENOTDIR: "a part of the path is a file, not a folder: choose another folder",
 }
 

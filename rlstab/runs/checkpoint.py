@@ -51,8 +51,16 @@ class Checkpoint(CheckpointInfo):
     """The tree that was saved."""
 
 
-def read_info(path: Path) -> CheckpointInfo:
+def read_info(path: Path, *, look_back: bool = True) -> CheckpointInfo:
     """Read what a checkpoint says about itself; its arrays are neither read nor checked.
+
+    Parameters
+    ----------
+    path : Path
+        A checkpoint's folder.
+    look_back : bool
+        Whether the message about a damaged one names the newest older one that is intact, for which older ones are read
+        in full.
 
     Raises
     ------
@@ -61,7 +69,12 @@ def read_info(path: Path) -> CheckpointInfo:
     UserError
         Not a checkpoint, or one of a newer version.
     """
-    return _info(path, _read_document(path))
+    try:
+        return _info(path, _read_document(path))
+    except DamagedCheckpointError as error:
+        if not look_back:
+            raise
+        raise DamagedCheckpointError(f"{error}; {_older_intact(path)}") from None
 
 
 def read_checkpoint(path: Path, branch: str | None = None) -> Checkpoint:

@@ -1,7 +1,8 @@
 """Configuration dataclasses to JSON and back, with every field checked on the way.
 
 Metadata of a field that is enforced (for a list or table: for each element): ``min`` and ``max`` (inclusive), ``above``
-and ``below`` (exclusive), ``choices``. ``unit`` and ``source`` (where a default comes from) are for readers.
+and ``below`` (exclusive), ``choices``. Numbers must be finite unless ``infinite`` is true. ``unit`` (in the plural, as
+in "environment steps") and ``source`` (where a default comes from) are for readers.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
@@ -129,10 +131,20 @@ def _check_bounds(value: Any, metadata: Mapping[str, Any], place: str) -> None:
 def _check_number(value: float, metadata: Mapping[str, Any], place: str) -> None:
     if math.isnan(value):
         raise UserError(f"{place} is NaN, but must be a number")
+    if math.isinf(value) and not metadata.get("infinite"):
+        raise UserError(f"{place} is {value!r}, but must be finite")
     for name, (phrase, holds) in _BOUNDS.items():
         if name in metadata and not holds(value, metadata[name]):
-            unit = f" {metadata['unit']}" if metadata.get("unit") else ""
-            raise UserError(f"{place} is {value!r}, but must be {phrase} {metadata[name]}{unit}")
+            bound = _counted(metadata[name], metadata.get("unit"))
+            raise UserError(f"{place} is {value!r}, but must be {phrase} {bound}")
+
+
+def _counted(number: float, unit: str | None) -> str:
+    """A number with its unit; "1 environment step", but "2 environment steps"."""
+    if not unit:
+        return str(number)
+    # The noun ends the unit, or stands before "of" or "per": "steps of every world".
+    return f"{number} {re.sub(r's(?= of | per |$)', '', unit, count=1) if number == 1 and len(unit) > 1 else unit}"
 
 
 def _encode(value: Any, annotation: Any) -> Any:

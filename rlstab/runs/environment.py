@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -44,7 +45,8 @@ class EnvSettings:
         -------
         EnvSettings
             The same ones where the environment is the same, whether native or not (``rlstab/Hopper-v5`` is
-            ``Hopper-v5``); another environment has its own time limit and knows nothing of the arguments.
+            ``Hopper-v5``, and so is ``Hopper`` as long as that is the latest version); another environment has its own
+            time limit and knows nothing of the arguments.
         """
         if env_id is None:
             return self
@@ -56,8 +58,41 @@ class EnvSettings:
         if env_id is None:
             return True
         if isinstance(env_id, str) and isinstance(self.env_id, str):
-            return env_id.removeprefix(_PREFIX) == self.env_id.removeprefix(_PREFIX)
+            asked, own = (latest_version(name.removeprefix(_PREFIX)) for name in (env_id, self.env_id))
+            return asked == own
         return env_id == self.env_id
+
+
+def has_version(env_id: str) -> bool:
+    """Whether an id ends in a version, as in ``Hopper-v5``."""
+    return re.search(r"-v\d+$", env_id) is not None
+
+
+def latest_version(env_id: str) -> str:
+    """Name the version that an id without one stands for: the latest that is registered, as in `gymnasium.make`.
+
+    Ids that have a version, or are registered without one, or not at all, are given back.
+
+    Examples
+    --------
+    >>> latest_version("Hopper"), latest_version("Hopper-v4"), latest_version("Nothing")
+    ('Hopper-v5', 'Hopper-v4', 'Nothing')
+    """
+    if has_version(env_id):
+        return env_id
+    # Not at the top: an id with a version, as nearly all have, needs no registry to be looked up in.
+    import gymnasium
+    from gymnasium.envs.registration import find_highest_version, parse_env_id
+
+    name = env_id.rpartition(":")[2]
+    if name in gymnasium.registry:
+        return env_id
+    try:
+        namespace, base, _ = parse_env_id(name)
+    except gymnasium.error.Error:
+        return env_id
+    version = find_highest_version(namespace, base)
+    return env_id if version is None else f"{env_id}-v{version}"
 
 
 def _with_infinities(value: Any) -> Any:

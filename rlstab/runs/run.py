@@ -93,8 +93,8 @@ class Run:
         """
         root = Path(root)
         now = datetime.now(UTC)
-        if name is not None and not _NAME.fullmatch(name):
-            raise UserError(f"'{name}' cannot name a run: use letters, digits and . _ + = -, no slash or space")
+        if name is not None:
+            check_name(name)
         stem = name or f"{_plain(method)}-{_plain(env_id)}-seed{seed}-{now:%Y%m%d-%H%M%S}"
         stamp = now.isoformat(timespec="seconds")
         info = RunInfo(
@@ -118,6 +118,12 @@ class Run:
         try:
             root.mkdir(parents=True, exist_ok=True)
             unfinished.mkdir()
+        except FileExistsError as error:
+            raise UserError(f"cannot make a run in {root}: that is a file; choose a folder") from error
+        except FileNotFoundError as error:
+            raise UserError(
+                f"cannot make a run in {root}: that folder does not exist and cannot be made; choose another one"
+            ) from error
         except OSError as error:
             raise disk_error(f"cannot make a run in {root}", error) from error
         try:
@@ -230,6 +236,21 @@ def list_runs(root: Path) -> list[ListedRun]:
         with contextlib.suppress(UserError):
             listed.append(ListedRun(path, Run.open(path).current_info()))
     return sorted(listed, key=lambda run: (run.info.created, run.info.name))
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot name a run's folder.
+
+    Raises
+    ------
+    UserError
+        The name is empty, or has other than plain characters.
+    """
+    if not name:
+        raise UserError("an empty name cannot name a run: give one, or none for a name made of method, seed and time")
+    if not _NAME.fullmatch(name):
+        allowed = "use letters, digits and . _ + = -, no slash or space, a letter or digit first"
+        raise UserError(f"'{name}' cannot name a run: {allowed}")
 
 
 def _plain(text: str) -> str:

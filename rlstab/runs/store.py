@@ -208,7 +208,7 @@ class CheckpointStore:
         for step in self.steps():
             # A reader races with the writer's clearing away, so a checkpoint may be gone by now.
             with contextlib.suppress(UserError):
-                infos.append(read_info(self._path(step)))
+                infos.append(read_info(self._path(step), look_back=False))
         return infos
 
     def _prune(self) -> None:

@@ -76,10 +76,14 @@ def test_preset_is_announced(call, tmp_path):
         (["ppo", "--seed", "x"], "--seed"),
         (["ppo", "--seed", "-1"], "seed is -1, but must be at least 0"),
         (["sac", "--gamma", "1.5"], "gamma is 1.5, but must be at most 1.0"),
-        (["sac", "--batch-size", "0"], "batch_size is 0, but must be at least 1"),
+        (["sac", "--batch-size", "0"], "is 0, but must be at least 1 transition"),
         (["ppo", "--learning-rat", "1"], "did you mean --learning-rate"),
         (["ppo", "--preset", "fast"], "no preset 'fast'"),
         (["ppo", "--name", "a/b"], "letters, digits"),
+        (["ppo", "--name", "", "--env", "Nothing-v0"], "an empty name cannot name a run"),
+        (["ppo", "--name", "..", "--env", "Nothing-v0"], "'..' cannot name a run"),
+        (["ppo", "--learning-rate", "inf"], "is inf, but must be finite"),
+        (["ppo", "--num-envs", "0"], "must be at least 1 world"),
         (["ppo", "--device", "meta"], "unknown device 'meta'"),
         (["ppo", "--resume", "nowhere"], "nowhere"),
     ],
@@ -87,6 +91,16 @@ def test_preset_is_announced(call, tmp_path):
 def test_mistakes_are_one_line_and_leave_nothing_behind(refused, tmp_path, arguments, expected):
     assert expected in refused("train", *arguments)
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir())
+
+
+def test_an_environment_without_version_is_the_latest_one_with_its_preset(capsys):
+    _, config, preset = read_flags("sac", ["--env", "Swimmer"])
+    assert (config.env, preset.name, config.gamma) == ("Swimmer-v5", "Swimmer-v5", 0.9999)
+
+
+def test_settings_that_no_environment_of_the_name_has_show_those_there_are(refused, tmp_path):
+    line = refused("train", "ppo", "--env-kwargs", "reset_noise_scal", "3", "--run-dir", tmp_path / "runs")
+    assert "Hopper-v5 has no setting reset_noise_scal; did you mean 'reset_noise_scale'? It has " in line
 
 
 def test_existing_name_is_refused_with_the_command_to_go_on(refused, trained, tiny):
@@ -166,7 +180,7 @@ def test_a_second_writer_is_refused(refused, trained):
 
 
 def test_flags_are_validated_too():
-    with pytest.raises(UserError, match="clip_range"):
+    with pytest.raises(UserError, match=r"clip.range is -0\.1"):
         read_flags("ppo", ["--clip-range", "-0.1"])
 
 

@@ -102,6 +102,18 @@ def test_several_choices_at_once_are_for_ppo():
             registry.check_actions("dqn", "Some-v0", space)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_observations_that_are_not_read(method):
+    with pytest.raises(UserError, match=f"Some-v0 observes a Dict, which {method} does not read; flatten it with"):
+        registry.check_observations(method, "Some-v0", spaces.Dict({"a": spaces.Discrete(2)}))
+    registry.check_observations(method, "Some-v0", spaces.Box(-1.0, 1.0, (2,)))
+
+
+def test_observations_that_others_read():
+    with pytest.raises(UserError, match="which ppo does not read; train it with sac or td3 or dqn"):
+        registry.check_observations("ppo", "Some-v0", spaces.MultiBinary(2))
+
+
 def test_fitting_actions_pass():
     registry.check_actions("ppo", "Some-v0", spaces.Discrete(2))
     registry.check_actions("sac", "Some-v0", spaces.Box(-1.0, 1.0, (2,)))

@@ -57,6 +57,20 @@ def test_wrong_settings_are_named(settings: dict[str, Any], expected: str) -> No
         configure("ppo", "Hopper-v5", **settings)
 
 
+def test_an_environment_without_version_is_the_latest_one_everywhere(runs_root: Path) -> None:
+    assert configure("sac", "Swimmer").env == "Swimmer-v5"
+    assert configure("sac", "Swimmer").gamma == 0.9999, "the preset of Swimmer-v5"
+    config = dataclasses.replace(small(), env="InvertedPendulum", total_steps=128)
+    run, _ = begin("ppo", config, runs_root, tell=lambda line: None)
+    assert run.info.env_id == run.info.config["env"] == "InvertedPendulum-v5"
+    assert "InvertedPendulum-v5" in run.path.name
+
+
+def test_a_name_is_looked_at_before_anything_else(runs_root: Path) -> None:
+    with pytest.raises(UserError, match="an empty name cannot name a run"):
+        begin("ppo", dataclasses.replace(small(), env="Nothing-v0"), runs_root, name="")
+
+
 def test_begin_heeds_the_whole_configuration_and_records_what_computed(trained: Run) -> None:
     assert trained.checkpoints.steps() == [128, 256]
     assert trained.checkpoints.keep_last == 2

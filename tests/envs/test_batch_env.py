@@ -164,7 +164,7 @@ def test_nan_stops_with_the_state_and_the_step():
     env.step(np.zeros((3, 3)))
     actions = np.zeros((3, 3))
     actions[2] = np.nan
-    with pytest.raises(NonFiniteState, match=r"world\(s\) \[2\] at step 2") as caught:
+    with pytest.raises(NonFiniteState, match="in world 2, at step 2 of its episode") as caught:
         env.step(actions)
     assert caught.value.worlds == [2]
     assert caught.value.step == 2

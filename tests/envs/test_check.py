@@ -415,6 +415,43 @@ def test_rendering_libraries_of_mujoco_are_not_asked_for_other_pictures(monkeypa
     assert check_env(Good, steps=5) == []
 
 
+class Endless(Good):
+    def step(self, action: Any) -> Any:
+        observation, reward, _, _, info = super().step(action)
+        return observation, reward, False, False, info
+
+
+def test_an_episode_must_end_somehow():
+    (finding,) = check_env(Endless, steps=5)
+    assert (finding.level, finding.code) == ("warning", "never-ends")
+    assert "no episode ended within 1000 steps, and there is no max_episode_steps" in finding.what
+    gymnasium.register("Endless-v0", Endless)
+    gymnasium.register("Limited-v0", Endless, max_episode_steps=70)
+    assert [finding.code for finding in check_env("Endless-v0", steps=5)] == ["never-ends"]
+    assert check_env("Limited-v0", steps=5) == []
+    assert check_env(lambda **settings: gymnasium.wrappers.TimeLimit(Endless(**settings), 70), steps=5) == []
+
+
+def test_what_mends_an_environment_that_cannot_be_made_depends_on_why(tmp_path, monkeypatch):
+    (tmp_path / "arms_that_fail.py").write_text(
+        "import gymnasium\n\nclass Arm(gymnasium.Env):\n    def __init__(self):\n        raise OSError('no model')\n\n"
+        "gymnasium.register('FailingArm-v0', Arm)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (finding,) = check_env("arms_that_fail:FailingArm-v0")
+    assert finding.what.endswith("can't be made: OSError: no model (arms_that_fail.py:5)")
+    assert finding.fix == "Mend the constructor, or pass the right settings"
+    (finding,) = check_env("arms_that_fail:Leg-v0")
+    assert finding.fix == "Importing the module must work, and must register the environment under this id"
+    (finding,) = check_env("Leg-v0")
+    assert finding.fix.endswith("or write 'module:Id' for your own")
+
+
+def test_whoever_trains_has_a_say_about_the_spaces():
+    told = check.Finding("error", "mine", "no", "yes")
+    assert check_env(Good, steps=5, look_at_spaces=lambda observation, action: [told]) == [told]
+
+
 def test_unknown_ids_get_near_names():
     (finding,) = check_env("rlstab/Hoper-v5")
     assert finding.code == "not-made"

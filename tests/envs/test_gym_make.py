@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import gymnasium
@@ -56,8 +57,22 @@ def test_a_module_that_fails_is_told_from_one_that_is_missing(tmp_path, monkeypa
         make_vec("fails:Robot-v0")
 
 
+def test_a_module_in_the_working_directory_is_found(tmp_path, monkeypatch):
+    """Also where Python was not told to look there, as in the script that pip installs."""
+    (tmp_path / "robot_lying_here.py").write_text(
+        "import gymnasium\nfrom gymnasium.envs.classic_control.cartpole import CartPoleEnv\n"
+        "gymnasium.register('LyingRobot-v0', CartPoleEnv)\n"
+    )
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    monkeypatch.chdir(tmp_path)
+    assert make_one("robot_lying_here:LyingRobot-v0").action_space is not None
+    with pytest.raises(UserError, match=r"module 'no_pack\.age' .* is neither installed nor in the working directory"):
+        make_one("no_pack.age:LyingRobot-v0")
+
+
 def test_an_id_without_version_means_the_latest():
-    with pytest.warns(UserWarning, match="latest versioned environment"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         assert make_one("CartPole").spec is not None
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlstab.envs.worlds import CHOICES, chosen_worlds
+from rlstab.envs.worlds import CHOICES, check_batch, chosen_worlds, where_in_episodes
 from rlstab.errors import UserError
 
 
@@ -55,3 +55,24 @@ def test_choices_that_cannot_be_are_refused_in_one_line(options, words):
     with pytest.raises(UserError, match=words) as caught:
         chosen_worlds(options, 2)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("worlds", "expected"),
+    [
+        ([1], "in world 1, at step 11 of its episode"),
+        ([0, 1, 3], "in worlds 0, 1 and 3, at steps 10, 11 and 13 of their episodes"),
+        (list(range(9)), "in worlds 0, 1, 2, 3, 4 and 4 more, at steps 10, 11, 12, 13, 14, ... of their episodes"),
+    ],
+)
+def test_each_world_is_at_a_step_of_its_own_episode(worlds, expected):
+    assert where_in_episodes(worlds, np.arange(10, 20)) == expected
+
+
+@pytest.mark.parametrize("wrong", [2.5, "4", None, True])
+def test_numbers_that_are_none_are_refused(wrong):
+    with pytest.raises(UserError, match="num_envs must be a whole number, as in num_envs=8, not"):
+        check_batch(wrong, 0)
+    with pytest.raises(UserError, match="seed must be a whole number"):
+        check_batch(1, wrong)
+    check_batch(np.int64(2), np.uint32(3))

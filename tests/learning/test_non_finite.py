@@ -20,14 +20,14 @@ def run(runs_root: Path) -> Run:
     return Run.create(runs_root, method="m", env_id="e", config={}, seed=0, device="cpu", command=[])
 
 
-def test_finite_metrics_pass(run: Run) -> None:
-    refuse_non_finite({"a": 1.0, "b": -1e300}, 3, run)
+def test_finite_metrics_pass() -> None:
+    refuse_non_finite({"a": 1.0, "b": -1e300}, 3)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -np.inf, np.float32("nan")])
-def test_others_are_named_with_the_step(run: Run, value: float) -> None:
+def test_others_are_named_with_the_step(value: float) -> None:
     with pytest.raises(UserError, match=r"^b became NaN or infinite at step 3: [^;]*$"):
-        refuse_non_finite({"a": 1.0, "b": value}, 3, run)
+        refuse_non_finite({"a": 1.0, "b": value}, 3)
 
 
 def test_arrays_of_objects_are_left_out(run: Run) -> None:
@@ -43,7 +43,8 @@ def test_a_full_disk_does_not_hide_the_reason(run: Run, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(failure, "write_bytes", refuse)
     told = save_non_finite(NonFiniteState("NaN in world 2", step=1, worlds=[2], arrays={}), run, 5)
-    assert str(told).startswith("NaN in world 2; training stopped after step 5, the state could not be saved: cannot")
+    stopped = "training stopped after step 5, counted over all worlds"
+    assert str(told).startswith(f"NaN in world 2; {stopped}; the state could not be saved: cannot")
 
 
 def test_the_error_survives_the_way_from_a_worker_process() -> None:

@@ -49,6 +49,39 @@ def test_training_balances_the_pendulum():
     assert last > 4.0 * first
 
 
+def test_a_failed_iteration_does_not_reach_into_the_state_before_it(monkeypatch):
+    def make():
+        env = make_vec("Hopper-v5", 4, seed=3, disturbances="mass=0.8:1.2,latency=0:2,noise=0.01")
+        return OnPolicyLearner(env, SMALL, seed=3)
+
+    whole, first, second = make(), make(), make()
+    for learner in (whole, whole, first):
+        learner.iterate()
+    state, step = first.state_dict(), first.env.step
+
+    def fail(actions):
+        if first.num_timesteps >= 200:
+            raise ZeroDivisionError
+        return step(actions)
+
+    monkeypatch.setattr(first.env, "step", fail)
+    with pytest.raises(ZeroDivisionError):
+        first.iterate()
+    second.load_state_dict(state)
+    second.iterate()
+    expected, actual = (learner.policy.state_dict()["weights"] for learner in (whole, second))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value)
+
+
+def test_rollouts_of_any_length_are_evaluated():
+    """4096 samples fill a chunk; the observations after the last step are then alone in the next one."""
+    learner = OnPolicyLearner(
+        make_vec("InvertedPendulum-v5", 64), OnPolicyConfig(n_steps=64, batch_size=1024, n_epochs=1, hidden_sizes=(8,))
+    )
+    assert learner.iterate()["train/learning_rate"] > 0.0
+
+
 @pytest.mark.parametrize(
     ("observation", "action"),
     [

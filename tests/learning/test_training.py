@@ -10,16 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlstab.errors import NonFiniteState, UserError
+from rlstab.errors import UserError
 from rlstab.learning.training import Progress, resume, resume_command, train
 from rlstab.runs import checkpoint as checkpoint_module
 from rlstab.runs.atomic import DiskError
@@ -40,50 +38,9 @@ def load_program() -> Any:
     return module
 
 
-ToyLearner = load_program().ToyLearner
-
-
-def new_run(root: Path, name: str = "run") -> Run:
-    return Run.create(
-        root, method="toy", env_id="Toy-v0", config={}, seed=0, device="cpu", command=["rlstab", "train"], name=name
-    )
-
-
-def outcome(run: Run) -> dict[str, Any]:
-    """Everything that must not depend on what happened on the way; times of day do."""
-    folder = run.checkpoints.folder
-    timed = {"time", "time/elapsed_s", "time/steps_per_second"}
-    best = run.checkpoints.best()
-    return {
-        "tensors": {path.name: digest_file(path / "tensors.safetensors").sha256 for path in sorted(folder.iterdir())},
-        "state": {step: str(read_checkpoint(run.checkpoints.at(step)).state) for step in run.checkpoints.steps()},
-        "best": best and best.name,
-        "metrics": [
-            {name: value for name, value in line.items() if name not in timed}
-            for line in read_lines(run.path / "metrics.jsonl")
-        ],
-        "status": Run.open(run.path).info.status,
-    }
-
-
-def uninterrupted(root: Path, **settings: Any) -> dict[str, Any]:
-    run = new_run(root, f"reference-{len(list_runs(root))}")
-    train(ToyLearner(), run, **settings)
-    return outcome(run)
-
-
-def at_step(learner: Any, step: int, act: Callable[[], None]) -> Any:
-    """Let something happen in the middle of the unit of work that reaches a step."""
-    iterate = learner.iterate
-
-    def acting() -> dict[str, float]:
-        metrics = iterate()
-        if learner.num_timesteps == step:
-            act()
-        return metrics
-
-    learner.iterate = acting
-    return learner
+_toy = load_program()
+ToyLearner, new_run, outcome = _toy.ToyLearner, _toy.new_run, _toy.outcome
+uninterrupted, at_step = _toy.uninterrupted, _toy.at_step
 
 
 def test_training_leaves_metrics_checkpoints_and_a_status(runs_root: Path) -> None:
@@ -336,56 +293,6 @@ def test_two_processes_cannot_train_one_run(runs_root: Path) -> None:
     with run.lock(), pytest.raises(UserError, match="in use by another process"):
         train(ToyLearner(), Run.open(run.path), total_steps=100)
     assert Run.open(run.path).info.status == "running"
-
-
-def test_a_metric_that_is_nan_stops_training_and_names_the_step(runs_root: Path) -> None:
-    run, learner = new_run(runs_root), ToyLearner()
-    iterate = learner.iterate
-    learner.iterate = lambda: {**iterate(), **({"train/loss_policy": np.nan} if learner.num_timesteps == 70 else {})}
-    with pytest.raises(UserError, match=r"train/loss_policy became NaN or infinite at step 70.*step-000000000060"):
-        train(learner, run, total_steps=300, checkpoint_every=20)
-    info = Run.open(run.path).info
-    assert info.status == "failed"
-    assert "train/loss_policy" in info.reason
-    assert run.checkpoints.steps() == [20, 40, 60]
-    assert read_lines(run.path / "metrics.jsonl")[-1]["train/loss_policy"] is None
-
-
-def test_a_state_that_is_nan_is_saved(runs_root: Path) -> None:
-    run = new_run(runs_root)
-    arrays = {"qpos": np.array([[0.0, np.nan]]), "action": np.array([[1e9]])}
-
-    def explode() -> None:
-        raise NonFiniteState("Hopper-v5 produced NaN in world(s) [3]", step=12, worlds=[3], arrays=arrays)
-
-    with pytest.raises(NonFiniteState) as caught:
-        train(at_step(ToyLearner(), 70, explode), run, total_steps=300, checkpoint_every=20)
-    path = run.path / "failure" / "step-000000000070.npz"
-    assert str(caught.value) == (
-        f"Hopper-v5 produced NaN in world(s) [3]; training stopped after step 70, the state is saved in {path}"
-    )
-    saved = np.load(path, allow_pickle=False)
-    np.testing.assert_array_equal(saved["qpos"], arrays["qpos"])
-    assert (saved["worlds"].tolist(), int(saved["environment_step"]), int(saved["training_step"])) == ([3], 12, 70)
-    info = Run.open(run.path).info
-    assert (info.status, info.reason) == ("failed", str(caught.value))
-    assert run.checkpoints.steps() == [20, 40, 60]
-
-
-def test_any_other_failure_is_recorded_and_comes_through(runs_root: Path) -> None:
-    run = new_run(runs_root)
-
-    def fail() -> None:
-        raise ZeroDivisionError("in the environment")
-
-    with pytest.raises(ZeroDivisionError):
-        train(at_step(ToyLearner(), 50, fail), run, total_steps=300, checkpoint_every=20)
-    info = Run.open(run.path).info
-    assert (info.status, info.reason) == ("failed", "ZeroDivisionError: in the environment")
-    learner = ToyLearner()
-    resume(learner, run)
-    train(learner, run, total_steps=300, checkpoint_every=20)
-    assert outcome(run) == uninterrupted(runs_root, total_steps=300, checkpoint_every=20)
 
 
 def test_a_learner_that_stands_still_is_an_error(runs_root: Path) -> None:

@@ -1,15 +1,24 @@
-"""A learner of no use but with everything a checkpoint must carry; as a program, it trains in a process of its own."""
+"""A learner of no use but with everything a checkpoint must carry, and what its trainings leave behind.
+
+As a program, it trains in a process of its own.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rlstab.learning.training import resume, train
+from rlstab.runs.checkpoint import read_checkpoint
+from rlstab.runs.metrics import read_lines
+from rlstab.runs.run import Run, list_runs
 from rlstab.runs.state import StateTree
+from rlstab.runs.tensors import digest_file
 
 
 class ToyLearner:
@@ -53,11 +62,51 @@ class ToyLearner:
         pass
 
 
+def new_run(root: Path, name: str = "run") -> Run:
+    return Run.create(
+        root, method="toy", env_id="Toy-v0", config={}, seed=0, device="cpu", command=["rlstab", "train"], name=name
+    )
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """Everything that must not depend on what happened on the way; times of day do."""
+    folder = run.checkpoints.folder
+    timed = {"time", "time/elapsed_s", "time/steps_per_second"}
+    best = run.checkpoints.best()
+    return {
+        "tensors": {path.name: digest_file(path / "tensors.safetensors").sha256 for path in sorted(folder.iterdir())},
+        "state": {step: str(read_checkpoint(run.checkpoints.at(step)).state) for step in run.checkpoints.steps()},
+        "best": best and best.name,
+        "metrics": [
+            {name: value for name, value in line.items() if name not in timed}
+            for line in read_lines(run.path / "metrics.jsonl")
+        ],
+        "status": Run.open(run.path).info.status,
+    }
+
+
+def uninterrupted(root: Path, **settings: Any) -> dict[str, Any]:
+    run = new_run(root, f"reference-{len(list_runs(root))}")
+    train(ToyLearner(), run, **settings)
+    return outcome(run)
+
+
+def at_step(learner: Any, step: int, act: Callable[[], None]) -> Any:
+    """Let something happen in the middle of the unit of work that reaches a step."""
+    iterate = learner.iterate
+
+    def acting() -> dict[str, float]:
+        metrics = iterate()
+        if learner.num_timesteps == step:
+            act()
+        return metrics
+
+    learner.iterate = acting
+    return learner
+
+
 def main() -> None:
     """``toy_learner.py RUN TOTAL_STEPS CHECKPOINT_EVERY``: go on with a run, printing the step after each unit."""
-    from rlstab.learning.training import resume, train
-    from rlstab.runs.run import Run
-
     run = Run.open(Path(sys.argv[1]))
     learner = ToyLearner(size=20_000, unit_s=0.001)
     with run.lock():

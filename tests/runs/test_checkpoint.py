@@ -68,8 +68,9 @@ def test_damaged_tensors_are_named_with_both_checksums_and_the_older_one(
 @pytest.mark.parametrize("damage", [truncate, empty, Path.unlink])
 def test_a_torn_or_missing_description_is_damage(store: CheckpointStore, damage: Callable[[Path], None]) -> None:
     damage(store.at(200) / "meta.json")
-    with pytest.raises(DamagedCheckpointError, match=r"meta\.json"):
-        read_checkpoint(store.at(200))
+    for read in (read_checkpoint, read_info):
+        with pytest.raises(DamagedCheckpointError, match=rf"meta\.json.* that is intact is {store.at(100)}$"):
+            read(store.at(200))
 
 
 def test_missing_tensors_are_damage(store: CheckpointStore) -> None:

@@ -23,7 +23,7 @@ class Activation(Enum):
 
 @dataclass(frozen=True)
 class Push:
-    force: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    force: tuple[float, float, float] = field(default=(0.0, 0.0, 0.0), metadata={"infinite": True})
     start_s: float = field(default=0.0, metadata={"min": 0, "unit": "s"})
 
 
@@ -43,8 +43,8 @@ class Config:
     env: str
     seed: int = field(default=0, metadata={"min": 0})
     learning_rate: float = field(default=3e-4, metadata={"above": 0.0, "below": 1.0, "unit": "1/step"})
-    clip: float | None = field(default=0.2, metadata={"min": 0.0})
-    max_norm: float = 0.5
+    clip: float | None = field(default=0.2, metadata={"min": 0.0, "infinite": True})
+    max_norm: float = field(default=0.5, metadata={"infinite": True})
     schedule: Literal["constant", "linear"] = "constant"
     entropy: float | Literal["auto"] = field(default="auto", metadata={"min": 0.0})
     device: str = field(default="cpu", metadata={"choices": ("cpu", "cuda")})
@@ -52,8 +52,8 @@ class Config:
     folder: Path = Path("runs")
     network: Network = field(default_factory=Network)
     disturbances: tuple[Push | Noise, ...] = ()
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
+    env_kwargs: dict[str, Any] = field(default_factory=dict, metadata={"infinite": True})
+    weights: dict[str, float] = field(default_factory=dict, metadata={"infinite": True})
     curriculum: list[list[int]] = field(default_factory=list)
 
 
@@ -166,6 +166,38 @@ def test_validate_checks_what_python_built(changes: dict[str, Any], message: str
     with pytest.raises(UserError) as caught:
         validate(dataclasses.replace(Config("x"), **changes))
     assert message in str(caught.value)
+
+
+def test_numbers_are_finite_unless_the_field_says_otherwise() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Limits:
+        rate: float = field(default=1.0, metadata={"above": 0.0})
+        ranges: dict[str, tuple[float, float]] = field(default_factory=dict, metadata={"infinite": True})
+
+    validate(Limits(ranges={"height": (0.7, math.inf)}))
+    for infinity in (math.inf, -math.inf):
+        with pytest.raises(UserError, match=r"Limits\.rate is -?inf, but must be finite"):
+            validate(Limits(rate=infinity))
+    with pytest.raises(UserError, match=r"Limits\.rate is inf, but must be finite"):
+        from_json(Limits, {"rate": "inf"})
+
+
+@pytest.mark.parametrize(
+    ("least", "unit", "expected"),
+    [
+        (1, "worlds", "at least 1 world"),
+        (2, "worlds", "at least 2 worlds"),
+        (1, "environment steps", "at least 1 environment step"),
+        (1, "steps of every world", "at least 1 step of every world"),
+        (1, "s", "at least 1 s"),
+        (1.0, "reward per nat", "at least 1.0 reward per nat"),
+    ],
+)
+def test_one_of_a_unit_is_singular(least: float, unit: str, expected: str) -> None:
+    made = dataclasses.make_dataclass("Made", [("n", float, field(default=0, metadata={"min": least, "unit": unit}))])
+    with pytest.raises(UserError) as caught:
+        validate(made())
+    assert str(caught.value).endswith(expected)
 
 
 def test_what_json_cannot_hold_is_refused() -> None:

@@ -23,12 +23,13 @@ def test_nothing_changes_where_it_stays() -> None:
     assert TRAINED.is_in(None)
 
 
-@pytest.mark.parametrize("name", ["Hopper-v5", "rlstab/Hopper-v5"])
+@pytest.mark.parametrize("name", ["Hopper-v5", "rlstab/Hopper-v5", "Hopper", "rlstab/Hopper"])
 def test_the_same_environment_keeps_its_settings(name: str) -> None:
     assert TRAINED.elsewhere(name) == EnvSettings(name, 100, {"reset_noise_scale": 0.0})
 
 
 def test_another_environment_has_its_own() -> None:
+    assert TRAINED.elsewhere("Hopper-v4") == EnvSettings("Hopper-v4", None, {})
     assert TRAINED.elsewhere("Walker2d-v5") == EnvSettings("Walker2d-v5", None, {})
     assert TRAINED.elsewhere(dict) == EnvSettings(dict, None, {})
 

@@ -63,6 +63,16 @@ def test_a_name_must_be_a_plain_one(tmp_path: Path, name: str) -> None:
         create(tmp_path, name=name)
 
 
+def test_a_folder_of_runs_that_cannot_be_is_told_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UserError, match=r"run\.json: that is a file; choose a folder"):
+        create(tmp_path / "run.json")
+    with pytest.raises(UserError, match="a part of the path is a file, not a folder: choose another folder"):
+        create(tmp_path / "run.json" / "runs")
+    with pytest.raises(UserError, match="in /proc/foo: that folder does not exist and cannot be made; choose another"):
+        create(Path("/proc/foo"))
+
+
 def test_a_folder_that_is_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not a run: no run\.json; runs are folders made by `rlstab train`"):
         Run.open(tmp_path)

@@ -53,6 +53,7 @@ def build_learner(
     if env is None:
         env = make_environment(config)
     registry.check_actions(method, config.env, env.single_action_space)
+    registry.check_observations(method, config.env, env.single_observation_space)
     policy = _network(config, env.single_observation_space)
 
     def build(vec_env: VecEnv) -> OffPolicyAlgorithm:
@@ -86,11 +87,6 @@ def build_learner(
 
 
 def _network(config: OffPolicyConfig, space: spaces.Space[Any]) -> str:
-    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        raise UserError(
-            f"{config.env} observes a {type(space).__name__}, which off-policy methods here do not read; "
-            "flatten it with gymnasium.wrappers.FlattenObservation"
-        )
     image = is_image_space(space) and min(sorted(space.shape or (0,))[-2:]) >= _SMALLEST_IMAGE
     if config.network == "cnn" and not image:
         raise UserError(

@@ -8,7 +8,7 @@ from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView
 from rlstab.envs.disturbance.noise import ObservationNoise
 from rlstab.envs.disturbance.parameters import GravityTilt, ParameterScale
 from rlstab.envs.disturbance.ranges import Range
-from rlstab.envs.disturbance.serialization import from_json, parse, to_json
+from rlstab.envs.disturbance.serialization import from_json, listed, parse, to_json
 from rlstab.envs.disturbance.wrench import ExternalWrench, RandomForce
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Range",
     "attach_all",
     "from_json",
+    "listed",
     "parse",
     "required_fields",
     "to_json",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rlstab.envs.disturbance.delay import ActionDelay, ObservationDelay
@@ -52,6 +52,30 @@ def from_json(items: Sequence[dict[str, Any]]) -> tuple[Disturbance, ...]:
         An unknown kind or setting, or a value that the disturbance refuses.
     """
     return tuple(_one_from_json(item) for item in items)
+
+
+def listed(disturbances: Sequence[Disturbance] | Disturbance | str) -> tuple[Disturbance, ...]:
+    """Disturbances as a tuple, whether given as a list, alone, or as short text (see `parse`).
+
+    Raises
+    ------
+    UserError
+        They are none of that, or the text is malformed.
+
+    Examples
+    --------
+    >>> listed("latency=1") == listed(ActionDelay(steps=1.0)) == (ActionDelay(steps=1.0),)
+    True
+    """
+    if isinstance(disturbances, str):
+        return parse(disturbances)
+    given: Any = disturbances
+    items: tuple[Any, ...] = tuple(given) if isinstance(given, Iterable) else (given,)
+    for item in items:
+        if not isinstance(item, Disturbance):
+            message = f"{item!r} is not a disturbance; rlstab.envs.disturbance has those there are"
+            raise UserError(message)
+    return items
 
 
 def parse(text: str) -> tuple[Disturbance, ...]:

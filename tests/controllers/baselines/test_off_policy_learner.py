@@ -185,6 +185,34 @@ def test_the_state_of_the_replay_buffer_is_not_copied():
     assert np.shares_memory(rewards, learner.algorithm.replay_buffer.rewards)
 
 
+@pytest.mark.parametrize("method", CONTINUOUS)
+def test_a_failed_iteration_does_not_reach_into_the_state_before_it(method, monkeypatch):
+    """The full replay buffer is not copied, and the rows the failed iteration wrote over are put back all the same."""
+    whole = make(method, pendulum(method))
+    expected = until(whole, 600)
+
+    first = make(method, pendulum(method))
+    until(first, 400)  # The buffer has wrapped around by now.
+    state, step = first.state_dict(), first.env.step
+
+    def fail(actions):
+        if first.num_timesteps >= 480:
+            raise ZeroDivisionError
+        return step(actions)
+
+    monkeypatch.setattr(first.env, "step", fail)
+    with pytest.raises(ZeroDivisionError):
+        first.iterate()
+    tensors, skeleton = pack(state)
+    second = make(method, pendulum(method))
+    second.load_state_dict(unpack(tensors, skeleton))
+    assert second.num_timesteps == 400
+    actual = until(second, 600)
+    assert_same_weights(weights_of(second), weights_of(whole))
+    for name in set(expected) - {"time/steps_per_second"}:
+        assert actual[name] == expected[name], name
+
+
 def test_a_failure_within_an_iteration_is_reported_at_its_own_step(tmp_path, monkeypatch):
     config = pendulum("sac", total_steps=300)
     learner = make("sac", config)

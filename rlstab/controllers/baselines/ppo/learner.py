@@ -24,6 +24,7 @@ def make_learner(config: PPOConfig, env: VectorEnv | None = None) -> OnPolicyLea
     if env is None:
         env = make_environment(config)
     registry.check_actions("ppo", config.env, env.single_action_space)
+    registry.check_observations("ppo", config.env, env.single_observation_space)
     names = [field.name for field in dataclasses.fields(OnPolicyConfig)]
     settings = OnPolicyConfig(**{name: getattr(config, name) for name in names})
     return OnPolicyLearner(env, settings, total_steps=config.total_steps, seed=config.seed, device=config.device)

@@ -1,7 +1,12 @@
 """Sigmoid attention: one function, one module, and the code behind them for CPUs and GPUs."""
 
 from rlstab.kernels.sigmoid_attention.attention import sigmoid_attention, softmax_attention
-from rlstab.kernels.sigmoid_attention.decode import RingCache, sigmoid_attention_decode, softmax_attention_decode
+from rlstab.kernels.sigmoid_attention.decode import (
+    RingCache,
+    sigmoid_attention_decode,
+    sigmoid_attention_step,
+    softmax_attention_decode,
+)
 from rlstab.kernels.sigmoid_attention.masks import Segments, alibi_slopes, segments_to_rows
 from rlstab.kernels.sigmoid_attention.module import SelfAttention
 from rlstab.kernels.sigmoid_attention.stats import AttentionStats, attention_stats
@@ -17,6 +22,7 @@ __all__ = [
     "segments_to_rows",
     "sigmoid_attention",
     "sigmoid_attention_decode",
+    "sigmoid_attention_step",
     "sigmoid_attention_varlen",
     "softmax_attention",
     "softmax_attention_decode",

@@ -6,14 +6,18 @@ oldest, and an episode begins by setting its count to zero.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention.problem import Bias
+
+StepBackend: TypeAlias = Literal["auto", "eager", "triton"]
 
 
 @dataclass
@@ -145,6 +149,63 @@ def sigmoid_attention_decode(
     scores = scores + _bias(bias, count, k_cache.shape[2], q.shape[1], scores.dtype)
     weights = torch.where(written, torch.sigmoid(scores), 0.0)
     return _sum_of_values(weights, written, v_cache).to(q.dtype)
+
+
+@torch.no_grad()
+def sigmoid_attention_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cache: RingCache,
+    *,
+    scale: float | None = None,
+    bias: Bias | None = "count",
+    alibi_slopes: Tensor | None = None,
+    backend: StepBackend = "auto",
+) -> Tensor:
+    """Write one step into a ring buffer and attend from it: `RingCache.write` and `sigmoid_attention_decode` in one.
+
+    On a GPU a single kernel does both. It changes the cache, takes no gradients, and can be captured in a CUDA graph.
+
+    Parameters
+    ----------
+    q, k, v
+        ``(B, Hq, d)``, ``(B, Hkv, d)``, ``(B, Hkv, dv)``.
+    cache
+        The buffer; call its ``begin`` first where an episode begins.
+    scale, bias, alibi_slopes
+        As for `sigmoid_attention_decode`.
+    backend
+        ``"auto"``, ``"eager"`` or ``"triton"``.
+
+    Returns
+    -------
+    Tensor
+        ``(B, Hq, dv)``, in the dtype of ``q``.
+
+    Raises
+    ------
+    UserError
+        An argument does not fit.
+    """
+    _check(q, cache.k, cache.v, cache.count)
+    for name, tensor, stored in (("k", k, cache.k), ("v", v, cache.v)):
+        if tensor.shape != (*stored.shape[:2], stored.shape[3]):
+            wanted = (*stored.shape[:2], stored.shape[3])
+            raise UserError(f"{name} must have shape {tuple(wanted)} as in the cache, got {tuple(tensor.shape)}")
+    _bias(bias, cache.count, cache.window, q.shape[1], torch.float32)  # Refuses what does not fit.
+    if backend not in ("auto", "eager", "triton"):
+        raise UserError(f"backend is '{backend}', it must be one of auto, eager, triton")
+    on_gpu = q.device.type == "cuda" and q.dtype != torch.float64
+    if backend == "triton" or (backend == "auto" and on_gpu and importlib.util.find_spec("triton") is not None):
+        from rlstab.kernels.sigmoid_attention import launch_decode
+
+        if not on_gpu and not launch_decode.interpreting():
+            raise UserError(f"backend 'triton' needs a GPU and no float64, q is {q.dtype} on {q.device}: use 'auto'")
+        factor = q.shape[2] ** -0.5 if scale is None else scale
+        return launch_decode.step(q, k, v, cache, factor, bias, alibi_slopes)
+    cache.write(k, v)
+    return sigmoid_attention_decode(q, cache.k, cache.v, cache.count, scale=scale, bias=bias, alibi_slopes=alibi_slopes)
 
 
 def softmax_attention_decode(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention.attention import sigmoid_attention, softmax_attention
-from rlstab.kernels.sigmoid_attention.decode import RingCache, sigmoid_attention_decode, softmax_attention_decode
+from rlstab.kernels.sigmoid_attention.decode import RingCache, sigmoid_attention_step, softmax_attention_decode
 from rlstab.kernels.sigmoid_attention.masks import Segments, alibi_slopes, check_window
 from rlstab.kernels.sigmoid_attention.problem import Bias
 
@@ -149,9 +149,12 @@ class SelfAttention(nn.Module):
             ``(B, width)``.
         """
         q, k, v = self._project(x[:, None], cache.count[:, None])
-        cache.write(k[:, 0], v[:, 0])
-        decode = softmax_attention_decode if self.weights == "softmax" else sigmoid_attention_decode
-        out = decode(q[:, 0], cache.k, cache.v, cache.count, alibi_slopes=self._slopes(), bias=self._bias())
+        q, k, v = q[:, 0], k[:, 0], v[:, 0]
+        if self.weights == "sigmoid":
+            out = sigmoid_attention_step(q, k, v, cache, alibi_slopes=self._slopes(), bias=self._bias())
+        else:
+            cache.write(k, v)
+            out = softmax_attention_decode(q, cache.k, cache.v, cache.count, alibi_slopes=self._slopes())
         return self.out(out.flatten(1))
 
     def empty_cache(self, batch: int) -> RingCache:

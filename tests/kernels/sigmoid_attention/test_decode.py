@@ -11,6 +11,7 @@ from rlstab.kernels.sigmoid_attention import (
     segments_to_rows,
     sigmoid_attention,
     sigmoid_attention_decode,
+    sigmoid_attention_step,
 )
 
 BATCH, STEPS, WINDOW, HEADS, KV_HEADS, DIM = 3, 40, 5, 4, 2, 8
@@ -84,6 +85,25 @@ def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None
     }
     with pytest.raises(UserError, match=message):
         sigmoid_attention_decode(**{**given, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": torch.zeros(2, 3, 3)}, r"k must have shape \(2, 1, 3\) as in the cache, got \(2, 3, 3\)"),
+        ({"v": torch.zeros(2, 1, 4)}, r"v must have shape \(2, 1, 3\)"),
+        ({"q": torch.zeros(2, 2, 4)}, "do not fit together"),
+        ({"backend": "cuda"}, "backend is 'cuda'"),
+        ({"bias": torch.zeros(5)}, "bias must have shape"),
+    ],
+)
+def test_a_step_that_does_not_fit_changes_nothing(change: dict[str, Any], message: str) -> None:
+    cache = RingCache.empty(2, 1, 4, 3)
+    given: dict[str, Any] = {"q": torch.ones(2, 2, 3), "k": torch.ones(2, 1, 3), "v": torch.ones(2, 1, 3)}
+    with pytest.raises(UserError, match=message):
+        sigmoid_attention_step(**{**given, "cache": cache, **change})
+    assert not cache.k.any()
+    assert not cache.count.any()
 
 
 def test_a_cache_needs_room() -> None:

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention import segments_to_rows, sigmoid_attention, tiles
+from rlstab.kernels.sigmoid_attention import (
+    RingCache,
+    segments_to_rows,
+    sigmoid_attention,
+    sigmoid_attention_step,
+    tiles,
+)
 
 from .cases import CASES, Case, starts
 
@@ -171,6 +177,40 @@ def test_row_end_is_found_or_taken(small_tiles: None) -> None:
         found.append(torch.autograd.grad(out.square().sum(), (k, v)))
     for each, other in zip(*found, strict=True):
         assert torch.equal(each, other)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error"), [(torch.float32, 1e-5), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)], ids=str
+)
+@pytest.mark.parametrize("bias", ["count", "head", -1.0, "row and alibi"])
+def test_steps_with_a_ring_buffer(bias: Any, dtype: torch.dtype, error: float) -> None:
+    batch, heads, kv_heads, dim, value_dim, window, steps = 2, 6, 2, 5, 3, 7, 18
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(dtype)
+
+    options: dict[str, Any] = {"bias": bias}
+    if bias == "head":
+        options = {"bias": torch.linspace(-2, 0, heads)}
+    elif bias == "row and alibi":
+        options = {"bias": torch.tensor([[-1.0], [-2.0]]), "alibi_slopes": torch.linspace(0.1, 0.4, heads)}
+    fast, slow = (RingCache.empty(batch, kv_heads, window, dim, value_dim, dtype=dtype) for _ in range(2))
+    for cache in (fast, slow):
+        cache.k.fill_(float("nan"))
+        cache.v.fill_(float("nan"))
+    for step in range(steps):
+        begins = torch.tensor([step == 4, step in (9, 10)])
+        q, k, v = normal(batch, heads, dim), normal(batch, kv_heads, dim), normal(batch, kv_heads, value_dim)
+        found, expected = (
+            (cache.begin(begins), sigmoid_attention_step(q, k, v, cache, backend=backend, **options))[1]
+            for cache, backend in ((fast, "triton"), (slow, "eager"))
+        )
+        torch.testing.assert_close(found, expected, rtol=error, atol=error)
+    assert torch.equal(fast.count, slow.count)
+    # The interpreter truncates where it should round to bfloat16; what is stored here needs no rounding.
+    assert torch.equal(fast.k.nan_to_num(), slow.k.nan_to_num())
+    assert torch.equal(fast.v.nan_to_num(), slow.v.nan_to_num())
 
 
 def test_double_precision_is_the_reference_s() -> None:

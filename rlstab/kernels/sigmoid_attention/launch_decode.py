@@ -1,0 +1,85 @@
+# pyright: basic
+"""Starts the decode kernel. Imported only when it is to run: it imports Triton."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from rlstab.kernels.sigmoid_attention import decode_kernel
+from rlstab.kernels.sigmoid_attention.decode import RingCache
+from rlstab.kernels.sigmoid_attention.problem import Bias
+from rlstab.kernels.sigmoid_attention.tiles import (
+    BIAS_CONSTANT,
+    BIAS_COUNT,
+    BIAS_HEAD,
+    BIAS_ROW,
+    LOG2E,
+    power_of_two,
+)
+
+_step: Any = decode_kernel.step_kernel
+_KEYS_A_TILE = 32
+_NUM_WARPS = 2
+
+
+def interpreting() -> bool:
+    """Whether kernels are interpreted, on tensors in main memory."""
+    return not isinstance(_step, triton.JITFunction)
+
+
+def step(
+    q: Tensor, k: Tensor, v: Tensor, cache: RingCache, scale: float, bias: Bias | None, alibi_slopes: Tensor | None
+) -> Tensor:
+    """Write a step and attend from it, in one launch; ``(B, Hq, dv)``."""
+    batch, heads, dim = q.shape
+    kv_heads, window, value_dim = cache.v.shape[1:]
+    out = torch.empty(batch, heads, value_dim, dtype=q.dtype, device=q.device)
+    q, k, v = (tensor if tensor.stride(2) == 1 else tensor.contiguous() for tensor in (q, k, v))
+    kind, constant = _bias(bias)
+    group = heads // kv_heads
+    _step[kv_heads, batch](
+        q,
+        k,
+        v,
+        cache.k,
+        cache.v,
+        cache.count,
+        out,
+        bias.contiguous() if isinstance(bias, Tensor) else q,
+        q if alibi_slopes is None else alibi_slopes.contiguous(),
+        -LOG2E * scale,
+        constant,
+        *q.stride()[:2],
+        *k.stride()[:2],
+        *v.stride()[:2],
+        *cache.k.stride()[:3],
+        *cache.v.stride()[:3],
+        *out.stride()[:2],
+        GROUP=group,
+        WINDOW=window,
+        DIM=dim,
+        VALUE_DIM=value_dim,
+        BLOCK_G=1 << (group - 1).bit_length(),
+        BLOCK_N=min(_KEYS_A_TILE, power_of_two(window)),
+        BLOCK_D=power_of_two(dim),
+        BLOCK_V=power_of_two(value_dim),
+        BIAS=kind,
+        ALIBI=alibi_slopes is not None,
+        MODE="newton" if q.dtype in (torch.float16, torch.bfloat16) else "exact",
+        INTERPRET=interpreting(),
+        num_warps=_NUM_WARPS,
+    )
+    cache.count += 1
+    return out
+
+
+def _bias(bias: Bias | None) -> tuple[int, float]:
+    if isinstance(bias, Tensor):
+        return (BIAS_HEAD if bias.ndim == 1 else BIAS_ROW), 0.0
+    if isinstance(bias, str):
+        return BIAS_COUNT, 0.0
+    return BIAS_CONSTANT, -LOG2E * float(bias or 0.0)

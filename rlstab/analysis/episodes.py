@@ -28,6 +28,9 @@ legged robot amplifies the last bit until the returns differ; asking in blocks o
 STEP_LIMIT = 100_000
 """Steps after which an episode of an environment without a time limit is given up."""
 
+PATIENCE = 10_000
+"""Steps after which all are given up if no time limit is known and none of them has ended yet."""
+
 SUCCESS_KEYS = ("is_success", "success")
 
 
@@ -102,6 +105,7 @@ def play(
     seed: int,
     deterministic: bool,
     step_limit: int,
+    patience: int | None = None,
     on_step: Callable[[NDArray[np.bool_]], None] | None = None,
 ) -> Episodes:
     """Play one episode in every world of ``env``.
@@ -122,6 +126,8 @@ def play(
         See `BlockPolicy`.
     step_limit
         Steps after which an episode without end is given up.
+    patience
+        Steps after which all episodes are given up if none of them has ended; default: never.
     on_step
         Called after the reset and after every step with which worlds ``(num_envs,)`` still run.
 
@@ -169,14 +175,50 @@ def play(
                 on_step(running)
             if not running.any():
                 return done
+            if step == patience and running.all():
+                raise UserError(
+                    f"no episode ended within {patience} steps, and neither the environment nor you set a time limit: "
+                    "set one with --max-episode-steps (max_episode_steps=)"
+                )
     episode = first + int(np.flatnonzero(running)[0])
-    raise UserError(f"episode {episode} did not end within {step_limit} steps: set a limit with max_episode_steps")
+    raise UserError(
+        f"episode {episode} did not end within {step_limit} steps: set a limit with --max-episode-steps "
+        "(max_episode_steps=)"
+    )
 
 
-def give_up_after(env: VectorEnv, max_episode_steps: int | None) -> int:
-    """Steps after which an episode counts as endless: the limit asked for or registered, but `STEP_LIMIT` at least."""
-    registered = None if env.spec is None else env.spec.max_episode_steps
-    return max(STEP_LIMIT, max_episode_steps or 0, registered or 0)
+def time_limit(env: VectorEnv, env_id: str | Callable[[], Any], asked: int | None = None) -> int | None:
+    """Steps after which an episode is cut, as far as known: the limit asked for (-1 for none), or the environment's.
+
+    Parameters
+    ----------
+    env
+        What `rlstab.envs.registry.make_vec` made.
+    env_id
+        From which it was made.
+    asked
+        The ``max_episode_steps`` it was made with.
+    """
+    if asked is not None:
+        return None if asked == -1 else asked
+    if env.spec is not None:
+        return env.spec.max_episode_steps
+    native: int | None = getattr(env, "max_episode_steps", None)
+    if native is not None or not isinstance(env_id, str):
+        return native
+    import gymnasium
+
+    from rlstab.envs.gym_make import resolve_id
+
+    try:
+        return gymnasium.spec(resolve_id(env_id)).max_episode_steps
+    except gymnasium.error.Error:
+        return None
+
+
+def give_up_after(limit: int | None) -> int:
+    """Steps after which an episode counts as endless: its time limit if it has one, but `STEP_LIMIT` at least."""
+    return max(STEP_LIMIT, limit or 0)
 
 
 def check_spaces(policy: Policy, env: VectorEnv) -> None:

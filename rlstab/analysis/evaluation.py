@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rlstab.analysis import episodes as playing
 from rlstab.analysis import stats
 from rlstab.analysis.bootstrap import format_interval
-from rlstab.analysis.episodes import Episodes, UncountedFailure, give_up_after, play
+from rlstab.analysis.episodes import Episodes, UncountedFailure, give_up_after, play, time_limit
 from rlstab.analysis.result import Result, Scalar
 from rlstab.errors import NonFiniteState, UserError
 from rlstab.runs.failure import FAILURE_FOLDER, add_clause, failure_name, save_failure
@@ -61,6 +62,17 @@ class Evaluation(Result):
     """``(episodes,)``: the task ended the episode (a fall); false: the time limit did."""
     success: NDArray[np.bool_] | None = field(metadata={"unit": "bool"})
     """``(episodes,)``: success at the last step, ``None`` where the environment does not tell."""
+    checkpoint_step: int | None = None
+    """Environment steps the policy was trained for, which a run may have gone beyond; ``None``: not known."""
+    checkpoint_rule: str = ""
+    """Why this checkpoint of its run and no other, in words; empty: not known."""
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint in words: its step and why it was chosen; empty where not known."""
+        if self.checkpoint_step is None:
+            return ""
+        return ", ".join(part for part in (f"step {self.checkpoint_step:,}", self.checkpoint_rule) if part)
 
     @property
     def seeds(self) -> list[tuple[int, int]]:
@@ -88,7 +100,10 @@ class Evaluation(Result):
     def summary(self) -> dict[str, Scalar]:
         """Returns with 95 % intervals over episodes, lengths, success."""
         aggregate = self.aggregate()
-        rows: dict[str, Scalar] = {"environment": self.env_id, "episodes": len(self.returns)}
+        rows: dict[str, Scalar] = {"environment": self.env_id}
+        if self.checkpoint:
+            rows["checkpoint"] = self.checkpoint
+        rows["episodes"] = len(self.returns)
         for statistic in ("mean", "iqm"):
             value, low, high = aggregate.get(statistic)
             rows[f"{stats.STATISTIC_NAMES[statistic]} return"] = f"{value:.5g} {format_interval(low, high)}".strip()
@@ -123,6 +138,7 @@ def evaluate(
     max_episode_steps: int | None = None,
     env_kwargs: dict[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int, int], None] | None = None,
     failure_folder: str | Path | None = FAILURE_FOLDER,
 ) -> Evaluation:
     """Play episodes and record their returns.
@@ -151,6 +167,8 @@ def evaluate(
         Passed to the environment.
     on_progress
         Called with episodes done and in all, after every batch of worlds.
+    on_step
+        Called with episodes done, episodes in all, and the step of those that run, after every control step.
     failure_folder
         Where the state is saved if the environment produces NaN; ``None``: nowhere, the error carries it.
 
@@ -163,7 +181,8 @@ def evaluate(
     ------
     UserError
         No episodes asked for, the policy does not fit the environment, an action or a reward is not finite, or an
-        episode does not end.
+        episode does not end: within `rlstab.analysis.episodes.STEP_LIMIT` steps, or, where no time limit is known and
+        no other episode has ended either, within `rlstab.analysis.episodes.PATIENCE`.
     NonFiniteState
         The environment produced NaN or infinity; the message names the episode and where the state is saved.
     """
@@ -177,7 +196,15 @@ def evaluate(
     worlds = min(episodes, num_envs or usual)
     played: list[Episodes] = []
 
-    def play_some(first: int, count: int) -> None:
+    def play_some(first: int, count: int, patient: bool = False) -> None:
+        before, step = sum(len(part.returns) for part in played), -1
+
+        def tell(running: NDArray[np.bool_]) -> None:
+            nonlocal step
+            step += 1
+            if on_step is not None:
+                on_step(before + count - int(running.sum()), episodes, step)
+
         env = make_vec(
             env_id,
             count,
@@ -188,8 +215,12 @@ def evaluate(
             env_kwargs=env_kwargs,
         )
         try:
-            limit = give_up_after(env, max_episode_steps)
-            played.append(play(policy, env, first=first, seed=seed, deterministic=deterministic, step_limit=limit))
+            limit = time_limit(env, env_id, max_episode_steps)
+            # One that has ended shows that the others may, however long they take.
+            patience = None if patient or played or limit is not None else playing.PATIENCE
+            settings: dict[str, Any] = {"step_limit": give_up_after(limit), "patience": patience}
+            settings["on_step"] = None if on_step is None else tell
+            played.append(play(policy, env, first=first, seed=seed, deterministic=deterministic, **settings))
         except UncountedFailure:
             raise
         except NonFiniteState as error:
@@ -210,7 +241,7 @@ def evaluate(
         except UncountedFailure:
             # Episodes do not depend on who plays beside them, so these are the same ones.
             for episode in range(first, first + count):
-                play_some(episode, 1)
+                play_some(episode, 1, patient=True)
         if on_progress:
             on_progress(first + count, episodes)
     success = np.concatenate([part.success for part in played])

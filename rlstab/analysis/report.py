@@ -36,7 +36,10 @@ class ReportData:
     facts: Sequence[tuple[str, str, str]] = ()
     """More headline numbers: name, value with unit, a remark."""
     curve: LearningCurve | None = None
-    curve_caption: str = "Return during training, actions sampled."
+    curve_caption: str = (
+        "Mean return of the episodes that ended last during training. Their actions were sampled, exploration noise "
+        "included, so the curve is not comparable with returns of the most likely action."
+    )
     deployed_returns: Sequence[float] = ()
     """Return of the exported policy in the same episodes, in the same order."""
     deployment_note: str = ""
@@ -243,6 +246,7 @@ def _tables(data: ReportData) -> list[tuple[str, list[tuple[str, str]]]]:
     median, low, high = aggregate.get("median")
     conditions = {
         "Environment": evaluation.env_id,
+        **({"Checkpoint": evaluation.checkpoint} if evaluation.checkpoint else {}),
         "Policy": f"{evaluation.policy}, {'deterministic' if evaluation.deterministic else 'sampled actions'}",
         "Disturbances": "; ".join(evaluation.disturbances) or "none",
         "Evaluation seed": f"{evaluation.seed}, worlds 0 to {len(evaluation.returns) - 1}",

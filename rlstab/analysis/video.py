@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstab.analysis.episodes import give_up_after, play
+from rlstab.analysis.episodes import give_up_after, play, time_limit
 from rlstab.analysis.evaluation import DEFAULT_SEED
 from rlstab.analysis.result import Result, Scalar
 from rlstab.errors import UserError, first_line
@@ -138,7 +138,7 @@ def record(
     film = _Film(target, draw, _steps_per_second(env), max_fps, max_seconds, stills)
     try:
         with film:
-            limit = give_up_after(env, max_episode_steps)
+            limit = give_up_after(time_limit(env, env_id, max_episode_steps))
             played = play(
                 policy,
                 env,

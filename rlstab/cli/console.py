@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, runtime_checkable
@@ -39,6 +40,26 @@ def err() -> Console:
 def note(text: str) -> None:
     """Tell the user something that is not a result; markup is not interpreted."""
     err().print(text, style="dim", markup=False)
+
+
+class EpisodesView:
+    """Says now and then, on stderr, how far an evaluation is; pass it as ``on_step``.
+
+    Parameters
+    ----------
+    seconds
+        Between two lines, and before the first: what is done sooner needs none.
+    """
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        self._seconds = seconds
+        self._due = time.monotonic() + seconds
+
+    def __call__(self, done: int, total: int, step: int) -> None:
+        """Show ``done`` of ``total`` episodes, and the ``step`` of those that run."""
+        if done < total and time.monotonic() >= self._due:
+            note(f"{done} of {total} episodes done, the others at step {step:,}")
+            self._due = time.monotonic() + self._seconds
 
 
 def print_json(document: Any) -> None:

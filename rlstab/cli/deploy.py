@@ -11,7 +11,6 @@ from tyro.conf import Positional
 from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
 from rlstab.cli.parsing import parse
 from rlstab.errors import UserError
-from rlstab.runs.config import validate
 from rlstab.runs.seeding import EVALUATION_SEED
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class DeployOptions:
     """How this simulator differs from that of training (mujoco backend): gain=0.8,latency=1,mass=0.5:2."""
 
     record: Path | None = None
-    """Write every tick (times, observations, actions) to this .npz file, also of a deployment that fails."""
+    """Write every tick (times, observations, actions) to this file, also of a deployment that fails (.npz)."""
 
     realtime: bool = True
     """Keep the control period. Without it the loop runs as fast as it can; the returns are the same."""
@@ -66,7 +65,6 @@ def run(argv: list[str]) -> int:
         The file or its contract is at fault, the run met one, or the log cannot be written.
     """
     options = parse(DeployOptions, argv, "deploy")
-    validate(options)
     return _check(options) if options.dry_run else _deploy(options)
 
 
@@ -74,6 +72,8 @@ def _check(options: DeployOptions) -> int:
     from rlstab.envs.disturbance.serialization import parse as parse_disturbances
     from rlstab.sim2real.deploy import check
 
+    _require_log(options.record)
+    told: list[str] = []
     with only_results_on_stdout(options.json):
         contract = check(
             options.file,
@@ -82,10 +82,15 @@ def _check(options: DeployOptions) -> int:
             duration=options.duration,
             realtime=options.realtime,
             disturbances=parse_disturbances(options.gap),
+            tell=told.append,
         )
+    for remark in told:
+        note(remark)
     training, layout = contract.training, contract.layout
     if options.json:
-        print_json({"policy": options.file, "ok": True, "env": training.env_id, "sha256": contract.sha256})
+        print_json(
+            {"policy": options.file, "ok": True, "env": training.env_id, "sha256": contract.sha256, "notices": told}
+        )
         return 0
     rate = f" at {1 / layout.control_dt:.1f} Hz" if layout.control_dt else ""
     out().print(f"{options.file} keeps its contract: {training.method} for {training.env_id}{rate}", markup=False)
@@ -104,9 +109,8 @@ def _deploy(options: DeployOptions) -> int:
         note(f"episode {index + 1}/{options.episodes}: {episode.length} steps{total}, {episode.ended}")
 
     record = options.record
+    _require_log(record)
     recorder = None if record is None else Recorder()
-    if record is not None and not record.parent.is_dir():
-        raise UserError(f"cannot record to {record}: there is no folder {record.parent}; make it first")
     unwritten: UserError | None = None
     with only_results_on_stdout(options.json):
         contract = read_artefact(options.file).contract
@@ -122,10 +126,15 @@ def _deploy(options: DeployOptions) -> int:
                 disturbances=parse_disturbances(options.gap),
                 recorder=recorder,
                 on_episode=report,
+                tell=note,
             )
-        finally:
-            if record is not None and recorder is not None:
-                unwritten = _save(recorder, record, contract)
+        except BaseException:
+            lost = _save(recorder, record, contract)
+            if lost is not None:
+                # Only one error ends the command, and it is the first.
+                note(f"not recorded: {lost}")
+            raise
+        unwritten = _save(recorder, record, contract)
     if options.json:
         print_json(result.to_dict())
     else:
@@ -144,13 +153,32 @@ def _deploy(options: DeployOptions) -> int:
     return 130 if result.interrupted else 0
 
 
-def _save(recorder: Recorder, path: Path, contract: Contract) -> UserError | None:
+def _require_log(path: Path | None) -> None:
+    """Refuse a log that could not be written, before anything moves.
+
+    Raises
+    ------
+    UserError
+        It is a folder, its folder is not there, or it is not named as what it is.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise UserError(f"cannot record to {path}: it is a folder; give a file in it, such as {path / 'log.npz'}")
+    if path.suffix != ".npz":
+        raise UserError(
+            f"cannot record to {path}: the log is numpy's .npz; name it so, as in {path.with_suffix('.npz')}"
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"cannot record to {path}: there is no folder {path.parent}; make it first")
+
+
+def _save(recorder: Recorder | None, path: Path | None, contract: Contract) -> UserError | None:
     """Write the log and say so; the error if the disk refuses, so that results can be printed before it is raised."""
-    if not len(recorder):
+    if recorder is None or path is None or not len(recorder):
         return None
     try:
         note(f"wrote {recorder.save(path, contract)}")
     except UserError as error:
-        note(f"not recorded: {error}")
         return error
     return None

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
-from rlstab.cli.console import note, only_results_on_stdout, print_json, print_table
+from rlstab.cli.console import EpisodesView, note, only_results_on_stdout, print_json, print_table
 from rlstab.cli.parsing import parse
 from rlstab.errors import UserError, command
-from rlstab.runs.config import validate
 from rlstab.runs.seeding import EVALUATION_SEED
 
 if TYPE_CHECKING:
@@ -90,7 +89,9 @@ class Subject:
     """Whether that is another environment than that of training."""
     run: Run | None = None
     step: int | None = None
-    """Of the checkpoint, where it comes from a run."""
+    """Of the checkpoint, where that is known."""
+    rule: str = ""
+    """Why this checkpoint."""
 
     @property
     def env_id(self) -> str:
@@ -125,7 +126,6 @@ class Findings:
 def run(argv: list[str]) -> int:
     """Run the command; returns the exit code."""
     options = parse(EvaluateOptions, argv, "evaluate")
-    validate(options)
     if not options.policies:
         usage = command("evaluate", "RUN")
         raise UserError(f"which policy? {usage}, where RUN is a folder that rlstab train made; or several of them")
@@ -152,14 +152,20 @@ def _find_all(
 ) -> tuple[list[Findings], UserError | None]:
     """Evaluate one after the other, until something is wrong: what there is then is shown before the error."""
     found: list[Findings] = []
+    problems: list[UserError] = []
     for subject in subjects:
         try:
             found.append(_find(subject, options, disturbances))
         except UserError as error:
             if not found:
                 raise
-            return found, error
-    return found, next((entry.unkept for entry in found if entry.unkept is not None), None)
+            problems.append(error)
+            break
+        problems += [entry.unkept for entry in found[-1:] if entry.unkept is not None]
+    # The last one ends the command, with its line.
+    for problem in problems[:-1]:
+        note(f"not kept: {problem}")
+    return found, problems[-1] if problems else None
 
 
 def _show(found: Sequence[Findings], aggregate: Aggregate | None, as_json: bool) -> None:
@@ -186,24 +192,24 @@ def _load(path: Path, which: Which, options: EvaluateOptions) -> Subject:
         settings = _limited(trained_in.elsewhere(options.env), options)
         _keep_contract(policy.contract, settings)
         method = training.method or type(policy).__name__
-        return Subject(path, policy, settings, method, training.run or str(path), not trained_in.is_in(options.env))
-    if is_sb3_zip(path):
+        elsewhere = not trained_in.is_in(options.env)
+        return Subject(path, policy, settings, method, training.run or str(path), elsewhere, step=training.steps)
+    if (path.suffix == ".zip" and not path.is_dir()) or is_sb3_zip(path):
         loaded = load_sb3_zip(path, allow_pickle=options.allow_pickle)
         if options.env is None:
             raise UserError(f"{path} does not say which environment it is for: add --env ID")
         settings = _limited(EnvSettings(options.env), options)
         return Subject(path, loaded, settings, type(loaded).__name__, str(path), elsewhere=True)
-    from rlstab.policies.loading import load_policy
-    from rlstab.runs.checkpoint import read_info
+    from rlstab.policies.loading import choose_checkpoint, load_policy
     from rlstab.runs.run import Run
 
     opened = Run.open(path)
     trained_in = EnvSettings.of_run(opened.info)
     settings = _limited(trained_in.elsewhere(options.env), options)
     # Resolved once: the run may still be training, and its best checkpoint change.
-    step = read_info(opened.checkpoints.find(which)).step
+    step, rule = choose_checkpoint(opened, which)
     policy, elsewhere = load_policy(opened, step), not trained_in.is_in(options.env)
-    return Subject(path, policy, settings, opened.info.method, opened.info.name, elsewhere, opened, step)
+    return Subject(path, policy, settings, opened.info.method, opened.info.name, elsewhere, opened, step, rule)
 
 
 def _limited(settings: EnvSettings, options: EvaluateOptions) -> EnvSettings:
@@ -212,17 +218,20 @@ def _limited(settings: EnvSettings, options: EvaluateOptions) -> EnvSettings:
 
 
 def _keep_contract(contract: Contract, settings: EnvSettings) -> None:
-    """Refuse an environment that does not fulfil the contract, as deployment does."""
+    """Refuse an environment that does not fulfil the contract, and say what was not compared, as deployment does."""
     from rlstab.envs.registry import make_vec
-    from rlstab.sim2real.layout import first_difference, layout_of
+    from rlstab.sim2real.layout import first_difference, layout_of, not_compared
 
     env = make_vec(settings.env_id, max_episode_steps=settings.max_episode_steps, env_kwargs=settings.env_kwargs)
     try:
-        difference = first_difference(contract.layout, layout_of(env))
+        offered = layout_of(env)
     finally:
         env.close()
+    difference = first_difference(contract.layout, offered)
     if difference:
         raise UserError(difference)
+    for remark in not_compared(contract, offered):
+        note(remark)
 
 
 def _find(subject: Subject, options: EvaluateOptions, disturbances: Sequence[Disturbance]) -> Findings:
@@ -240,8 +249,10 @@ def _find(subject: Subject, options: EvaluateOptions, disturbances: Sequence[Dis
         disturbances=disturbances,
         max_episode_steps=subject.settings.max_episode_steps,
         env_kwargs=subject.settings.env_kwargs,
+        on_step=EpisodesView(),
         failure_folder=failures,
     )
+    evaluation = dataclasses.replace(evaluation, checkpoint_step=subject.step, checkpoint_rule=subject.rule)
     figures: tuple[Path, ...] = ()
     unkept: UserError | None = None
     if subject.run is not None:
@@ -251,7 +262,6 @@ def _find(subject: Subject, options: EvaluateOptions, disturbances: Sequence[Dis
             figures = _draw(subject.run, evaluation, name)
         except UserError as error:
             # The numbers are there, and took a while.
-            note(f"not kept: {error}")
             unkept = error
     video = None
     if options.video and unkept is None:

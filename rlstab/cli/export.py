@@ -55,5 +55,7 @@ def run(argv: list[str]) -> int:
     console = out()
     console.print(f"wrote {artefact.path} ({artefact.path.stat().st_size / 1024:.0f} KiB)", markup=False)
     console.print(f"{training.method} on {training.env_id}, {training.steps:,} steps; sha256 {contract.sha256[:16]}...")
-    console.print(f"run it with: {command('deploy', artefact.path)}", markup=False)
+    # Without a control period there is no real time to keep.
+    pace = [] if contract.layout.control_dt is not None else ["--no-realtime"]
+    console.print(f"run it with: {command('deploy', artefact.path, *pace)}", markup=False)
     return 0

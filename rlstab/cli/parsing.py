@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from rlstab.errors import UserError
 from rlstab.errors import command as command_line
+from rlstab.runs.config import validate
 
 Options = TypeVar("Options")
 
@@ -41,10 +42,18 @@ def parse(
     Raises
     ------
     UserError
-        A flag is unknown, misses its value or has one of the wrong type.
+        A flag is unknown, misses its value or has one of the wrong type or out of its range.
     SystemExit
         Help was asked for, and printed.
     """
+    parsed = _parse(options, argv, command, default, description)
+    _check(parsed)
+    return parsed
+
+
+def _parse(
+    options: type[Options], argv: Sequence[str], command: str, default: Options | None, description: str | None
+) -> Options:
     # Imported here: `rlstab --help` does not need it.
     import tyro
 
@@ -86,8 +95,21 @@ def parse_parts(
         marked: Any = OmitArgPrefixes[type(default)]
         fields.append((title, marked, dataclasses.field(default=default)))
     combined = dataclasses.make_dataclass("Flags", fields, frozen=True)
-    parsed = parse(combined, argv, command, description=description)
-    return [getattr(parsed, title) for title in parts]
+    parsed = _parse(combined, argv, command, None, description)
+    filled = [getattr(parsed, title) for title in parts]
+    for part in filled:
+        _check(part)
+    return filled
+
+
+def _check(options: Any) -> None:
+    """Check every value's range, as `rlstab.runs.config.validate`, which names fields; people typed flags."""
+    try:
+        validate(options)
+    except UserError as error:
+        place = rf"^{re.escape(type(options).__name__)}\.(\w+)"
+        flagged = re.sub(place, lambda found: "--" + found[1].replace("_", "-"), str(error))
+        raise UserError(flagged) from None
 
 
 def value_of(flag: str, argv: Sequence[str]) -> str | None:

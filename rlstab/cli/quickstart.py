@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlstab.cli.console import note, only_results_on_stdout, out, print_json, print_table
+from rlstab.cli.console import EpisodesView, note, only_results_on_stdout, out, print_json, print_table
 from rlstab.cli.parsing import parse
 from rlstab.cli.progress import ProgressView, clock
 from rlstab.controllers import registry
 from rlstab.controllers.config import BaseConfig
 from rlstab.controllers.runs import begin, configure, go_on, is_complete
+from rlstab.envs.gym_make import resolve_id
 from rlstab.errors import UserError, command
-from rlstab.runs.config import to_json, validate
+from rlstab.runs.config import to_json
 
 if TYPE_CHECKING:
     from rlstab.analysis.evaluation import Evaluation
@@ -38,7 +39,7 @@ class QuickstartOptions:
     """
 
     env: str = "Hopper-v5"
-    """Environment, one with continuous or discrete actions."""
+    """Environment. Its actions are real numbers, or one or several choices; its observation one array or number."""
 
     seed: int = field(default=0, metadata={"min": 0})
     """Seed of the training."""
@@ -48,6 +49,9 @@ class QuickstartOptions:
 
     episodes: int = field(default=20, metadata={"min": 1})
     """Episodes of the evaluation, and of the deployment on the same starts."""
+
+    max_episode_steps: int | None = field(default=None, metadata={"min": 1, "unit": "environment steps"})
+    """Time limit of an episode. None: the environment's own."""
 
     out: Path = Path("quickstart")
     """Folder for the run and the page."""
@@ -79,6 +83,8 @@ class Outcome:
             "env": self.evaluation.env_id,
             "seed": self.run.info.seed,
             "steps": self.run.info.step,
+            "checkpoint_step": self.evaluation.checkpoint_step,
+            "checkpoint_rule": self.evaluation.checkpoint_rule,
             "mean_return": evaluated,
             "episodes": len(self.evaluation.returns),
             "deployed_mean_return": deployed,
@@ -99,7 +105,8 @@ class Outcome:
 def run(argv: list[str]) -> int:
     """Run the command; returns the exit code, 130 when it was interrupted."""
     options = parse(QuickstartOptions, argv, "quickstart")
-    validate(options)
+    # Presets and folders go by the full name.
+    options = dataclasses.replace(options, env=resolve_id(options.env))
     with only_results_on_stdout(options.json):
         outcome = _quickstart(options, argv)
     if outcome is None:
@@ -115,24 +122,37 @@ def run(argv: list[str]) -> int:
 def _quickstart(options: QuickstartOptions, argv: list[str]) -> Outcome | None:
     from rlstab.analysis.evaluation import evaluate
     from rlstab.analysis.video import record
-    from rlstab.policies.loading import load_policy
+    from rlstab.policies.loading import choose_checkpoint, load_policy
     from rlstab.runs.failure import FAILURE_FOLDER
     from rlstab.sim2real.deploy import deploy
     from rlstab.sim2real.export import export_run
 
     began = time.monotonic()
+    _require_exportable(options)
     _stage(1, f"training {METHOD} on {options.env}")
     trained = _trained(options, ["rlstab", "quickstart", *argv])
     if trained is None:
         return None
     opened, train_seconds = trained
     _stage(2, f"evaluating {options.episodes} episodes")
-    policy = load_policy(opened)
+    # Named once, so that what is evaluated, exported and filmed is one and the same policy.
+    step, rule = choose_checkpoint(opened)
+    note(f"checkpoint of step {step:,}, {rule}")
+    policy = load_policy(opened, step)
     failures = opened.path / FAILURE_FOLDER
-    evaluation = evaluate(policy, options.env, episodes=options.episodes, failure_folder=failures)
+    limit = options.max_episode_steps
+    evaluation = evaluate(
+        policy,
+        options.env,
+        episodes=options.episodes,
+        max_episode_steps=limit,
+        on_step=EpisodesView(),
+        failure_folder=failures,
+    )
+    evaluation = dataclasses.replace(evaluation, checkpoint_step=step, checkpoint_rule=rule)
     evaluation.save(opened.folder("evaluations") / "quickstart")
     _stage(3, "exporting to ONNX")
-    artefact = export_run(opened)
+    artefact = export_run(opened, which=step)
     has_period = artefact.contract.layout.control_dt is not None
     _stage(4, "deploying the exported file: the same episodes" + ", then a few seconds in real time" * has_period)
     common: dict[str, Any] = {"seed": evaluation.seed, "failure_folder": failures}
@@ -143,7 +163,8 @@ def _quickstart(options: QuickstartOptions, argv: list[str]) -> Outcome | None:
     if deployment.interrupted or paced.interrupted:
         return None
     _stage(5, "filming an episode and writing the page")
-    recording = record(policy, options.env, opened.folder("videos") / "quickstart.mp4", seed=evaluation.seed)
+    film = opened.folder("videos") / "quickstart.mp4"
+    recording = record(policy, options.env, film, seed=evaluation.seed, max_episode_steps=limit)
     if recording.notice:
         note(f"no video: {recording.notice}; what is missing: {command('doctor')}")
     outcome = Outcome(
@@ -160,6 +181,28 @@ def _quickstart(options: QuickstartOptions, argv: list[str]) -> Outcome | None:
     return dataclasses.replace(outcome, seconds=time.monotonic() - began)
 
 
+def _require_exportable(options: QuickstartOptions) -> None:
+    """Refuse before training what could not be exported after it, and say what may go on without end.
+
+    Raises
+    ------
+    UserError
+        There is no such environment, or its spaces are not for one tensor each.
+    """
+    from rlstab.analysis.episodes import time_limit
+    from rlstab.envs.registry import make_vec
+    from rlstab.sim2real.layout import layout_of
+
+    env = make_vec(options.env, max_episode_steps=options.max_episode_steps)
+    try:
+        layout_of(env, options.env)
+        limit = time_limit(env, options.env, options.max_episode_steps)
+    finally:
+        env.close()
+    if limit is None:
+        note(f"{options.env} has no time limit: if its episodes do not end by themselves, add --max-episode-steps")
+
+
 def _write_page(outcome: Outcome, contract: Contract) -> None:
     from rlstab.analysis.curves import learning_curve
     from rlstab.analysis.report import ReportData, picture, write
@@ -172,14 +215,19 @@ def _write_page(outcome: Outcome, contract: Contract) -> None:
     pace = (
         f"paced at {1 / paced.control_dt:.0f} Hz for {_PACED_SECONDS:g} s" if paced.control_dt else "not in real time"
     )
+    checkpoint, earlier = outcome.evaluation.checkpoint, outcome.evaluation.checkpoint_step != info.step
     deployment = ["deploy", paced.policy, *([] if paced.realtime else ["--no-realtime"])]
     fields = contract.layout.observation.fields
     data = ReportData(
         title=f"{METHOD.upper()} on {info.env_id}",
-        subtitle=f"Trained for {info.step:,} steps in {clock(outcome.train_seconds)}, exported and deployed.",
+        subtitle=f"Trained for {info.step:,} steps in {clock(outcome.train_seconds)}. Evaluated, exported and deployed "
+        f"is the checkpoint of {checkpoint}.",
         evaluation=outcome.evaluation,
         facts=[("Training", clock(outcome.train_seconds), f"{info.step:,} environment steps")],
         curve=curve,
+        curve_caption="Mean return of the episodes that ended last during training. Their actions were sampled, "
+        "exploration noise included. The returns beside it are of the most likely actions of one policy: the "
+        f"checkpoint of {checkpoint}, which is {'not ' if earlier else ''}the end of the curve.",
         deployed_returns=[value for value in outcome.deployment.returns if value is not None],
         deployment_note=f"{paced.policy} on the {paced.backend} backend, {pace}: {paced.latency.overruns} overruns.",
         latency=paced.latency.rows(),
@@ -233,8 +281,9 @@ def _trained(options: QuickstartOptions, typed: list[str]) -> tuple[Run, float] 
 def _config(options: QuickstartOptions) -> BaseConfig:
     recipe = registry.load_preset(METHOD, options.env, PRESET).values
     preset = PRESET if recipe.get("env") == options.env else None
-    length = {} if options.total_steps is None else {"total_steps": options.total_steps}
-    return configure(METHOD, options.env, preset=preset, seed=options.seed, **length)
+    asked = {"total_steps": options.total_steps, "max_episode_steps": options.max_episode_steps}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return configure(METHOD, options.env, preset=preset, seed=options.seed, **given)
 
 
 def peak_memory_bytes() -> int:
@@ -248,6 +297,7 @@ def _print(outcome: Outcome) -> None:
     summary = outcome.evaluation.summary()
     rows: list[tuple[str, object]] = [("environment", document["env"])]
     rows += [("trained", f"{document['steps']:,} steps in {clock(outcome.train_seconds)}")]
+    rows += [("checkpoint", f"{outcome.evaluation.checkpoint}: what follows is of this policy")]
     rows += [("mean return", f"{summary['mean return']} over {document['episodes']} episodes")]
     if document["deployed_mean_return"] is not None:
         difference = f"{100 * document['relative_difference']:.2g} % from evaluation"

@@ -111,8 +111,9 @@ class ActorCritic(nn.Module):
         """Deterministic action for the environment, from raw float32 observations.
 
         Perceptrons compute in double precision and round the action to single. Two implementations of the same sums
-        (torch and ONNX Runtime, batches of one and of twenty) then give the same action bit for bit, where in single
-        precision they differ in the last bits, which a robot with contacts amplifies to another episode.
+        (torch and ONNX Runtime, batches of one and of twenty) differ in the last bits of what is rounded, so that the
+        rounded actions are nearly always the same; in single precision they would differ at most steps, which a robot
+        with contacts amplifies to another episode.
         """
         # ONNX Runtime has no ELU in double precision, and for convolutions it would cost too much.
         precise = self.trunk is None and self.actor.activation != "elu"

@@ -22,7 +22,7 @@ def is_sb3_zip(path: Path) -> bool:
         return {"data", "policy.pth"} <= set(archive.namelist())
 
 
-def load_sb3_zip(path: Path, *, allow_pickle: bool = False, device: torch.device | str = "cpu") -> Policy:
+def load_sb3_zip(path: Path | str, *, allow_pickle: bool = False, device: torch.device | str = "cpu") -> Policy:
     """Load the policy of a model saved by Stable-Baselines3 or sb3-contrib, whatever its algorithm.
 
     Parameters
@@ -40,12 +40,18 @@ def load_sb3_zip(path: Path, *, allow_pickle: bool = False, device: torch.device
     UserError
         Not agreed to, not such a file, or made with packages or versions that are not here.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; give the .zip file that Stable-Baselines3's save wrote")
     if not is_sb3_zip(path):
-        raise UserError(f"{path} is not a model saved by Stable-Baselines3: it lacks 'data' and 'policy.pth'")
+        lacking = "it lacks 'data' and 'policy.pth'" if zipfile.is_zipfile(path) else "it is no zip archive"
+        raise UserError(
+            f"{path} is not a model saved by Stable-Baselines3: {lacking}; give the .zip that its save wrote"
+        )
     if not allow_pickle:
         raise UserError(
             f"{path} holds pickles: reading it runs whatever code its author put in, with your rights; if you made it "
-            "or trust whoever did, repeat with --allow-pickle"
+            "or trust whoever did, repeat with --allow-pickle (allow_pickle=True)"
         )
     from stable_baselines3.common.save_util import load_from_zip_file
 

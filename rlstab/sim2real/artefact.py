@@ -1,26 +1,25 @@
 """The file: an ONNX model whose metadata holds the contract, and the checks that it is whole.
 
 An ``.onnx`` file is a protobuf message ``ModelProto``. Its metadata entries are the top-level fields number 14; the
-graph, its weights and the operator set are other top-level fields. Reading only this outermost level takes a few lines
-and lets the digest be defined on bytes, independent of any library's way of writing the message again.
+graph, its weights and the operator set are other top-level fields. Reading only this outermost level
+(`rlstab.sim2real.protobuf`) lets the digest be defined on bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlstab.errors import UserError
 from rlstab.runs.atomic import disk_error, write_bytes
 from rlstab.sim2real.contract import Contract
+from rlstab.sim2real.protobuf import delimited, fields
 
 CONTRACT_KEY = "rlstab.contract"
 DIGEST_KEY = "rlstab.contract.sha256"
 
 _METADATA_FIELD = 14
-_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
 @dataclass(frozen=True)
@@ -134,11 +133,11 @@ def _split(model: bytes) -> tuple[bytes, dict[str, bytes]]:
     """Separate the metadata entries of a serialised ``ModelProto`` from all the rest."""
     rest: list[bytes] = []
     metadata: dict[str, bytes] = {}
-    for number, start, payload, end in _fields(model):
+    for number, start, payload, end in fields(model):
         if number != _METADATA_FIELD:
             rest.append(model[start:end])
             continue
-        entry = {part: model[payload:end][begin:stop] for part, _, begin, stop in _fields(model[payload:end])}
+        entry = {part: model[payload:end][begin:stop] for part, _, begin, stop in fields(model[payload:end])}
         if set(entry) != {1, 2}:
             raise ValueError("a metadata entry is not a key and a value")
         key = entry[1].decode("latin1")
@@ -150,51 +149,5 @@ def _split(model: bytes) -> tuple[bytes, dict[str, bytes]]:
     return b"".join(rest), metadata
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield ``(field number, start, start of the payload, end)`` of a message's outermost fields."""
-    position = 0
-    while position < len(message):
-        start = position
-        tag, position = _varint(message, position)
-        kind = tag & 7
-        if kind == _VARINT:
-            payload, (_, position) = position, _varint(message, position)
-        elif kind == _LENGTH_DELIMITED:
-            size, payload = _varint(message, position)
-            position = payload + size
-        elif kind in (_FIXED64, _FIXED32):
-            payload, position = position, position + (8 if kind == _FIXED64 else 4)
-        else:
-            raise ValueError(f"wire type {kind} at byte {start}")
-        if tag >> 3 == 0 or position > len(message):
-            raise ValueError(f"it breaks off or is malformed at byte {start}")
-        yield tag >> 3, start, payload, position
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while position < len(message) and shift < 64:
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
-    raise ValueError(f"a number breaks off at byte {position}")
-
-
 def _metadata_entry(key: str, value: str) -> bytes:
-    entry = _delimited(1, key.encode()) + _delimited(2, value.encode())
-    return _delimited(_METADATA_FIELD, entry)
-
-
-def _delimited(number: int, payload: bytes) -> bytes:
-    return _encoded((number << 3) | _LENGTH_DELIMITED) + _encoded(len(payload)) + payload
-
-
-def _encoded(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return delimited(_METADATA_FIELD, delimited(1, key.encode()) + delimited(2, value.encode()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, cast
 
@@ -20,6 +21,12 @@ FORMAT_VERSION = 1
 
 MAX_TOLERANCE = 1e-2
 """Largest tolerance a contract may state. One that lets anything pass would switch the check off."""
+
+COMMAND_KINDS = ("torque", "position", "velocity", "general", "mixed", "continuous")
+"""What an action of real numbers may be; see `ActionLayout`."""
+
+MULTIPLE_CHOICE = ("multi-discrete", "multi-binary")
+"""Actions of several whole numbers, each between its bounds."""
 
 _DTYPES = ("float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
 
@@ -102,7 +109,8 @@ class ActionLayout:
     """The network's output."""
 
     kind: str
-    """``torque``, ``position``, ``velocity``, ``general``, ``mixed``, ``continuous`` (unknown) or ``discrete``."""
+    """``torque``, ``position``, ``velocity``, ``general``, ``mixed``, ``continuous`` (unknown), ``discrete``,
+    ``multi-discrete`` or ``multi-binary``."""
     shape: tuple[int, ...]
     """Empty for a discrete action."""
     dtype: str
@@ -111,7 +119,8 @@ class ActionLayout:
     offset: tuple[float, ...] | None = None
     """Command at action zero; none if not known."""
     low: tuple[float | None, ...] | None = None
-    """Bounds that the graph keeps, up to rounding; none entries are unbounded."""
+    """Bounds that the graph keeps, up to rounding; none entries are unbounded. Of several choices: the first and last
+    of each."""
     high: tuple[float | None, ...] | None = None
     n: int | None = None
     """Number of discrete actions."""
@@ -288,8 +297,13 @@ class Contract:
         for what, numbers in (("scale", layout.action.scale), ("offset", layout.action.offset)):
             if numbers is not None and len(numbers) != action_size:
                 return f"the action {what} has {len(numbers)} entries, the action has {action_size}"
-        if layout.control_dt is not None and layout.control_dt <= 0:
-            return f"control_dt is {layout.control_dt}, it must be positive"
+        problem = (
+            _impossible_action(layout)
+            or _impossible_rates(layout)
+            or _impossible_normaliser(self.normaliser, observation_size)
+        )
+        if problem:
+            return problem
         if len(self.test_vectors) < 3:
             return f"there are {len(self.test_vectors)} test vectors, at least 3 are needed"
         for number, vector in enumerate(self.test_vectors):
@@ -315,6 +329,63 @@ def _impossible_space(part: ObservationLayout | ActionLayout) -> str:
         if any(low is not None and high is not None and low > high for low, high in pairs):
             return "has a lower bound above the upper one"
     return ""
+
+
+def _impossible_action(layout: Layout) -> str:
+    """Say where the action contradicts its own kind or the actuators that it drives, or give the empty string."""
+    action = layout.action
+    kinds = (*COMMAND_KINDS, "discrete", *MULTIPLE_CHOICE)
+    if action.kind not in kinds:
+        return f"the action kind is {action.kind!r}, it must be one of {', '.join(kinds)}"
+    if (action.kind == "discrete") != (action.n is not None):
+        return f"the action kind is '{action.kind}', and the number of discrete actions is {action.n}"
+    if action.kind in MULTIPLE_CHOICE:
+        bounds = [*(action.low or (None,)), *(action.high or (None,))]
+        if any(bound is None or bound != int(bound) for bound in bounds):
+            return f"the action kind is '{action.kind}', its bounds must be whole numbers"
+        if action.kind == "multi-binary" and set(bounds) != {0, 1}:
+            return "the action kind is 'multi-binary', its bounds must be 0 and 1"
+    actuators = layout.actuators
+    if action.kind not in COMMAND_KINDS[:-1] or len(actuators) != math.prod(action.shape):
+        return ""
+    driven = {actuator.kind for actuator in actuators}
+    if action.kind != (driven.pop() if len(driven) == 1 else "mixed"):
+        return f"the action kind is '{action.kind}', its actuators are of kind {_words(a.kind for a in actuators)}"
+    scales = [actuator.scale for actuator in actuators]
+    if action.scale is not None and None not in scales and list(action.scale) != scales:
+        return f"the action scale is {list(action.scale)}, that of its actuators {scales}"
+    return ""
+
+
+def _impossible_rates(layout: Layout) -> str:
+    for name in ("control_dt", "physics_dt", "decimation"):
+        value = getattr(layout, name)
+        if value is not None and value <= 0:
+            return f"{name} is {value}, it must be positive"
+    control_dt, physics_dt, decimation = layout.control_dt, layout.physics_dt, layout.decimation
+    if control_dt is None or physics_dt is None or decimation is None:
+        return ""
+    if not math.isclose(physics_dt * decimation, control_dt, rel_tol=1e-6):
+        together = f"{physics_dt * decimation:g}"
+        return f"control_dt is {control_dt}, but {decimation} physics steps of {physics_dt} s are {together}"
+    return ""
+
+
+def _impossible_normaliser(normaliser: Normaliser | None, size: int) -> str:
+    if normaliser is None:
+        return ""
+    for name, numbers in (("mean", normaliser.mean), ("var", normaliser.var)):
+        if len(numbers) != size:
+            return f"normaliser.{name} has {len(numbers)} entries, the observation has {size}"
+    if normaliser.eps < 0 or any(value < 0 or value + normaliser.eps <= 0 for value in normaliser.var):
+        return "normaliser.var and normaliser.eps must not be negative, nor zero together"
+    if normaliser.clip is not None and normaliser.clip <= 0:
+        return f"normaliser.clip is {normaliser.clip}, it must be positive"
+    return ""
+
+
+def _words(kinds: Iterable[str]) -> str:
+    return ", ".join(f"'{kind}'" for kind in dict.fromkeys(kinds))
 
 
 def _first_not_finite(value: Any, place: str = "") -> str:

@@ -55,6 +55,8 @@ class DeployReport:
     latency: LatencyTable
     interrupted: bool = False
     """Whether a person stopped it before all episodes were done."""
+    notices: tuple[str, ...] = ()
+    """What the contract states and nothing checked or enforced."""
 
     @property
     def mean_return(self) -> float | None:
@@ -80,6 +82,7 @@ class DeployReport:
             "lengths": list(self.lengths),
             "ended": list(self.ended),
             "interrupted": self.interrupted,
+            "notices": list(self.notices),
             "latency_ms": self.latency.to_dict(),
         }
 
@@ -107,6 +110,7 @@ def deploy(
     recorder: Recorder | None = None,
     clock: Clock | None = None,
     on_episode: Callable[[int, Episode], None] | None = None,
+    tell: Callable[[str], None] | None = None,
     failure_folder: str | os.PathLike[str] | None = FAILURE_FOLDER,
 ) -> DeployReport:
     """Check a file, and let it control a backend.
@@ -136,6 +140,8 @@ def deploy(
         See `rlstab.sim2real.runtime.Runtime`.
     on_episode
         Called after each episode with its number and outcome.
+    tell
+        Called, once each, with what the contract states and nothing checks or enforces.
     failure_folder
         Where the last states are saved when a fault ends the deployment; ``None``: nowhere.
 
@@ -158,6 +164,7 @@ def deploy(
     name = backend or _default_backend(where, contract)
     log = recorder if recorder is not None else Recorder(_DUMPED)
     outcomes: list[Episode] = []
+    remarks = _Remarks(tell)
     asked = False
 
     def ask() -> None:
@@ -165,7 +172,7 @@ def deploy(
         asked = True
 
     def play(episode: int) -> None:
-        robot = _robot(name, where, contract, seed, episode, disturbances, clock)
+        robot = _robot(name, where, contract, seed, episode, disturbances, clock, remarks)
         try:
             if asked:
                 return
@@ -203,6 +210,7 @@ def deploy(
         ended=tuple(outcome.ended for outcome in outcomes),
         latency=LatencyTable.of([outcome.ticks for outcome in outcomes], control_dt if realtime else None),
         interrupted=len(outcomes) < episodes or outcomes[-1].ended == "interrupted",
+        notices=tuple(remarks.told),
     )
 
 
@@ -214,12 +222,13 @@ def check(
     duration: float | None = None,
     realtime: bool = True,
     disturbances: Sequence[Disturbance] = (),
+    tell: Callable[[str], None] | None = None,
 ) -> Contract:
     """Do every check of `deploy` without moving anything, and give the contract.
 
     Parameters
     ----------
-    path, backend, env_id, duration, realtime, disturbances
+    path, backend, env_id, duration, realtime, disturbances, tell
         As for `deploy`.
 
     Raises
@@ -230,12 +239,28 @@ def check(
     policy = OnnxPolicy.load(path)
     where = env_id if env_id is not None else policy.contract.training.env_id
     contract = policy.contract
-    robot = _robot(backend or _default_backend(where, contract), where, contract, 0, 0, disturbances, None)
+    name = backend or _default_backend(where, contract)
+    robot = _robot(name, where, contract, 0, 0, disturbances, None, _Remarks(tell))
     try:
         Runtime(policy, robot, contract, realtime=realtime).check(duration)
     finally:
         robot.close()
     return contract
+
+
+class _Remarks:
+    """Passes each remark on once: every episode has a robot of its own, and all say the same."""
+
+    def __init__(self, tell: Callable[[str], None] | None) -> None:
+        self.told: list[str] = []
+        self._tell = tell
+
+    def __call__(self, remark: str) -> None:
+        if remark in self.told:
+            return
+        self.told.append(remark)
+        if self._tell is not None:
+            self._tell(remark)
 
 
 def _save_last_states(error: Exception, log: Recorder, contract: Contract, path: Path) -> None:
@@ -272,12 +297,14 @@ def _robot(
     episode: int,
     disturbances: Sequence[Disturbance],
     clock: Clock | None,
+    tell: Callable[[str], None],
 ) -> RobotIO:
     where = _settings(env_id, contract)
     settings: dict[str, Any] = {
         "max_episode_steps": where.max_episode_steps,
         "env_kwargs": where.env_kwargs,
         "clock": clock,
+        "tell": tell,
     }
     if backend == "mujoco":
         if not isinstance(env_id, str):
@@ -291,4 +318,13 @@ def _robot(
         from rlstab.sim2real.backends.gymnasium import GymnasiumRobot
 
         return GymnasiumRobot(env_id, seed, episode, **settings)
-    raise UserError(f"no backend '{backend}'{suggest(backend, BACKENDS)}; there are {', '.join(BACKENDS)}")
+    raise UserError(f"no backend '{backend}'{_nearest_backend(backend)}; there are {', '.join(BACKENDS)}")
+
+
+def _nearest_backend(name: str) -> str:
+    """As `suggest`, which finds slips of the pen; people also shorten names, and know the first by its other one."""
+    folded = name.lower()
+    if folded == "native":
+        return "; did you mean 'mujoco', which runs the native environments?"
+    near = [backend for backend in BACKENDS if len(folded) > 1 and backend.startswith(folded)]
+    return f"; did you mean '{near[0]}'?" if near else suggest(name, BACKENDS)

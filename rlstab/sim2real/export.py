@@ -22,7 +22,8 @@ from rlstab.errors import UserError, first_line
 from rlstab.runs.provenance import package_versions
 from rlstab.runs.seeding import generator
 from rlstab.sim2real.artefact import Artefact, read_artefact, write_artefact
-from rlstab.sim2real.contract import Contract, Layout, Normaliser, TestVector, Training
+from rlstab.sim2real.contract import MULTIPLE_CHOICE, Contract, Layout, Normaliser, TestVector, Training
+from rlstab.sim2real.graph import normalisation
 from rlstab.sim2real.layout import layout_of
 from rlstab.sim2real.policy_onnx import OnnxPolicy
 
@@ -70,10 +71,16 @@ def export_run(
     """
     from rlstab.envs.registry import make_vec
     from rlstab.policies.loading import load_policy
+    from rlstab.policies.sb3_zip import is_sb3_zip
     from rlstab.runs.checkpoint import read_info
     from rlstab.runs.environment import EnvSettings
     from rlstab.runs.run import Run
 
+    if not isinstance(run, Run) and is_sb3_zip(Path(run)):
+        raise UserError(
+            f"{os.fspath(run)} is a model of Stable-Baselines3, not a run: only runs are exported; evaluate it with "
+            "`rlstab evaluate FILE --env ID --allow-pickle`, or train the policy with `rlstab train` to export it"
+        )
     opened = run if isinstance(run, Run) else Run.open(Path(run))
     info = opened.info
     # Resolved once: the run may still be training, and its best checkpoint change.
@@ -139,14 +146,14 @@ def export_policy(
     normaliser = _normaliser(module)
     observations = _probe_observations(layout, normaliser, seed)
     actions = _torch_actions(module, observations, layout)
-    if layout.action.n is not None and layout.observation.n is None:
+    chooses = layout.action.n is not None or layout.action.kind in MULTIPLE_CHOICE
+    if chooses and layout.observation.n is None:
         clear = _is_clear_choice(module, observations, actions, layout)
         observations, actions = observations[clear], actions[clear]
     contract = Contract(
         layout=layout,
         policy_type="feedforward",
         training=dataclasses.replace(training, versions=training.versions or package_versions()),
-        normaliser=normaliser,
         opset=OPSET,
         test_vectors=_test_vectors(observations, actions),
         tolerance=TOLERANCE,
@@ -155,7 +162,11 @@ def export_policy(
     if problem:
         raise UserError(f"cannot export for {layout.env_id}: {problem}; mend the environment's layout")
     network = _to_onnx(module, observations)
-    contract = dataclasses.replace(contract, sha256=hashlib.sha256(network).hexdigest())
+    contract = dataclasses.replace(
+        contract,
+        normaliser=_normaliser_in(network, normaliser, layout),
+        sha256=hashlib.sha256(network).hexdigest(),
+    )
     _compare(OnnxPolicy(network, contract, f"the export of {layout.env_id}"), observations, actions)
     write_artefact(target, network, contract)
     artefact = read_artefact(target)
@@ -208,9 +219,10 @@ def _torch_actions(module: torch.nn.Module, observations: NDArray[np.float32], l
 def _is_clear_choice(
     module: torch.nn.Module, observations: NDArray[np.float32], actions: NDArray[Any], layout: Layout
 ) -> NDArray[np.bool_]:
-    """Tell where a discrete action does not hang on rounding, ``(n,)``; only there can two machines be compared."""
+    """Tell where discrete actions do not hang on rounding, ``(n,)``; only there can two machines be compared."""
     nearby = [_torch_actions(module, observations * np.float32(factor), layout) for factor in (1 - 1e-4, 1 + 1e-4)]
-    clear = np.logical_and(*(other == actions for other in nearby))
+    same = np.logical_and(*(other == actions for other in nearby))
+    clear: NDArray[np.bool_] = same.reshape(len(same), -1).all(axis=1)
     return clear if clear.sum() >= _TEST_VECTORS else np.ones_like(clear)
 
 
@@ -298,6 +310,12 @@ def _normaliser(module: torch.nn.Module) -> Normaliser | None:
     mean, var = (tuple(values.double().tolist()) for values in (found[0].mean, found[0].var))
     clip = float(found[0].limit)
     return Normaliser(True, mean, var, float(found[0].eps), clip if math.isfinite(clip) else None)
+
+
+def _normaliser_in(network: bytes, known: Normaliser | None, layout: Layout) -> Normaliser | None:
+    """What the contract states: only what the graph does, in the module's own numbers where they are known."""
+    inside = normalisation(network, math.prod(layout.observation.shape))
+    return None if inside is None else known or inside.stated()
 
 
 def _revision(git: dict[str, Any]) -> str:

@@ -11,10 +11,21 @@ import gymnasium
 import numpy as np
 
 from rlstab.errors import UserError
-from rlstab.sim2real.contract import ActionLayout, Actuator, Joint, Layout, ObservationField, ObservationLayout
+from rlstab.sim2real.contract import (
+    ActionLayout,
+    Actuator,
+    Contract,
+    Joint,
+    Layout,
+    ObservationField,
+    ObservationLayout,
+)
 
 _LISTED_BOUNDS = 1024
 """Bounds of larger observations (images) are not written out."""
+
+_UNNAMED = "observation"
+"""The one part of an observation about whose entries nothing is known."""
 
 
 def layout_of(env: Any, env_id: str = "") -> Layout:
@@ -53,14 +64,24 @@ def layout_of(env: Any, env_id: str = "") -> Layout:
     if not hasattr(model, "actuator_ctrlrange"):
         return _layout(env, name, None, None, None, control_dt, None)
     skip: Any = getattr(inner, "frame_skip", None)
-    return _layout(env, name, model, float(model.opt.timestep), skip, control_dt, None)
+    physics_dt = float(model.opt.timestep)
+    if (
+        isinstance(skip, int)
+        and control_dt is not None
+        and not math.isclose(physics_dt * skip, control_dt, rel_tol=1e-6)
+    ):
+        # It counts something else, or its own way.
+        skip = None
+    return _layout(env, name, model, physics_dt, skip, control_dt, None)
 
 
 def first_difference(contract: Layout, backend: Layout) -> str:
     """Say where a backend departs from the contract and how to mend it, or give the empty string.
 
-    Compared are the things that make a controller meaningless when they differ: rates, joints, actuators, observation
-    and action. Masses, gains and limits of effort are not: a backend may differ there on purpose.
+    Compared are the things that make a controller meaningless when they differ: rates, joints with their limits and
+    reference positions, actuators with their range of control, observation and action. Masses, the gains of servos and
+    limits of effort and velocity are not: a backend may differ there on purpose. Nor are names and units of observation
+    parts where one side has none; `not_compared` says so.
     """
     for what, wanted, found in _compared(contract, backend):
         if wanted != found:
@@ -76,38 +97,82 @@ def first_difference(contract: Layout, backend: Layout) -> str:
     return ""
 
 
+def not_compared(contract: Contract, backend: Layout) -> list[str]:
+    """Say, one line each, what a contract states and nothing here checks or enforces."""
+    remarks: list[str] = []
+    layout = contract.layout
+    if _is_anonymous(layout.observation) != _is_anonymous(backend.observation):
+        silent = "the contract" if _is_anonymous(layout.observation) else f"the backend's {backend.env_id}"
+        remarks.append(
+            f"{silent} does not name the parts of the observation: its shape, type and bounds were compared, the "
+            "order, units and scales of its entries could not be"
+        )
+    if contract.safety:
+        names = ", ".join(contract.safety)
+        remarks.append(f"the contract's safety limits are not enforced by this version of rlstab: {names}")
+    limited = [joint.name for joint in layout.joints if joint.velocity_limit is not None]
+    if limited:
+        remarks.append(
+            f"the contract's velocity limits are not enforced by this version of rlstab: {', '.join(limited)}"
+        )
+    return remarks
+
+
+def _is_anonymous(observation: ObservationLayout) -> bool:
+    """Whether a layout is what `layout_of` gives where it knows a space and nothing about its entries."""
+    return observation.fields == (ObservationField(_UNNAMED, math.prod(observation.shape)),)
+
+
 def _compared(contract: Layout, backend: Layout) -> Iterator[tuple[str, Any, Any]]:
     yield from _names("joint", contract.joint_names, backend.joint_names)
     joints = zip(contract.joints, backend.joints, strict=True)
-    yield from ((f"the type of joint '{wanted.name}'", wanted.type, found.type) for wanted, found in joints)
+    for wanted, found in joints:
+        yield f"the type of joint '{wanted.name}'", wanted.type, found.type
+        yield f"the limit of joint '{wanted.name}'", _rounded(wanted.pos_limit), _rounded(found.pos_limit)
+        yield (
+            f"the default position of joint '{wanted.name}'",
+            _rounded(wanted.default_pos),
+            _rounded(found.default_pos),
+        )
     yield from _names(
         "actuator", *(tuple(actuator.name for actuator in each.actuators) for each in (contract, backend))
     )
     for wanted, found in zip(contract.actuators, backend.actuators, strict=True):
         yield f"the joint of actuator '{wanted.name}'", wanted.joint, found.joint
         yield f"the kind of actuator '{wanted.name}'", wanted.kind, found.kind
-    yield from _names(
-        "observation part", *(tuple(part.name for part in each.observation.fields) for each in (contract, backend))
-    )
-    for wanted, found in zip(contract.observation.fields, backend.observation.fields, strict=True):
+        yield f"the control range of actuator '{wanted.name}'", _rounded(wanted.ctrl_range), _rounded(found.ctrl_range)
+    if _is_anonymous(contract.observation) == _is_anonymous(backend.observation):
+        yield from _compared_parts(contract.observation, backend.observation)
+    yield "the observation shape", contract.observation.shape, backend.observation.shape
+    yield "the observation dtype", contract.observation.dtype, backend.observation.dtype
+    yield "the number of discrete observations", contract.observation.n, backend.observation.n
+    yield "the first discrete observation", contract.observation.start, backend.observation.start
+    yield "the lower observation bound", _rounded(contract.observation.low), _rounded(backend.observation.low)
+    yield "the upper observation bound", _rounded(contract.observation.high), _rounded(backend.observation.high)
+    yield "the action shape", contract.action.shape, backend.action.shape
+    yield "the action kind", contract.action.kind, backend.action.kind
+    yield "the action dtype", contract.action.dtype, backend.action.dtype
+    yield "the number of discrete actions", contract.action.n, backend.action.n
+    yield "the first discrete action", contract.action.start, backend.action.start
+    yield "the lower action bound", _rounded(contract.action.low), _rounded(backend.action.low)
+    yield "the upper action bound", _rounded(contract.action.high), _rounded(backend.action.high)
+    yield "the action scale", _rounded(contract.action.scale), _rounded(backend.action.scale)
+    yield "the action offset", _rounded(contract.action.offset), _rounded(backend.action.offset)
+    yield "the base quaternion order", contract.base_quaternion, backend.base_quaternion
+    yield "control_dt", _rounded(contract.control_dt), _rounded(backend.control_dt)
+    yield "physics_dt", _rounded(contract.physics_dt), _rounded(backend.physics_dt)
+    yield "decimation", contract.decimation, backend.decimation
+
+
+def _compared_parts(contract: ObservationLayout, backend: ObservationLayout) -> Iterator[tuple[str, Any, Any]]:
+    yield from _names("observation part", *(tuple(part.name for part in each.fields) for each in (contract, backend)))
+    for wanted, found in zip(contract.fields, backend.fields, strict=True):
         yield f"the size of observation part '{wanted.name}'", wanted.dim, found.dim
         yield f"the history of observation part '{wanted.name}'", wanted.history, found.history
         yield f"the unit of observation part '{wanted.name}'", wanted.unit, found.unit
         yield f"the scale of observation part '{wanted.name}'", wanted.scale, found.scale
         yield f"the clipping of observation part '{wanted.name}'", wanted.clip, found.clip
         yield f"the frame of observation part '{wanted.name}'", wanted.frame, found.frame
-    yield "the observation shape", contract.observation.shape, backend.observation.shape
-    yield "the observation dtype", contract.observation.dtype, backend.observation.dtype
-    yield "the number of discrete observations", contract.observation.n, backend.observation.n
-    yield "the first discrete observation", contract.observation.start, backend.observation.start
-    yield "the action shape", contract.action.shape, backend.action.shape
-    yield "the number of discrete actions", contract.action.n, backend.action.n
-    yield "the first discrete action", contract.action.start, backend.action.start
-    yield "the lower action bound", contract.action.low, backend.action.low
-    yield "the upper action bound", contract.action.high, backend.action.high
-    yield "the base quaternion order", contract.base_quaternion, backend.base_quaternion
-    yield "control_dt", _rounded(contract.control_dt), _rounded(backend.control_dt)
-    yield "decimation", contract.decimation, backend.decimation
 
 
 def _names(what: str, wanted: tuple[str, ...], found: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
@@ -115,9 +180,11 @@ def _names(what: str, wanted: tuple[str, ...], found: tuple[str, ...]) -> Iterat
         yield f"{what} {index}", left, right
 
 
-def _rounded(seconds: float | None) -> float | None:
-    # 0.002 * 4 and 0.008 are one rate.
-    return None if seconds is None else float(f"{seconds:.9g}")
+def _rounded(value: Any) -> Any:
+    # 0.002 * 4 and 0.008 are one rate, and degrees may be turned into radians in more than one way.
+    if isinstance(value, tuple):
+        return tuple(_rounded(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def _phrase(value: Any) -> str:
@@ -228,9 +295,9 @@ def _observation(space: Any, fields: tuple[ObservationField, ...] | None) -> Obs
             f"cannot export a policy on a {type(space).__name__} observation space, only on Box and Discrete: wrap the "
             "environment in gymnasium.wrappers.FlattenObservation and train again"
         )
-    shape = tuple(int(extent) for extent in space.shape or ())
+    shape = _extents(space)
     if fields is None:
-        fields = (ObservationField("observation", math.prod(shape)),)
+        fields = (ObservationField(_UNNAMED, math.prod(shape)),)
     if isinstance(space, gymnasium.spaces.Discrete):
         return ObservationLayout(shape, str(space.dtype), fields, n=int(space.n), start=int(space.start))
     low, high = _bounds(space)
@@ -240,9 +307,19 @@ def _observation(space: Any, fields: tuple[ObservationField, ...] | None) -> Obs
 def _action(space: Any, actuators: tuple[Actuator, ...]) -> ActionLayout:
     if isinstance(space, gymnasium.spaces.Discrete):
         return ActionLayout("discrete", (), str(space.dtype), n=int(space.n), start=int(space.start))
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        low, last = space.start.ravel(), (space.start + space.nvec - 1).ravel()
+        first, final = (tuple(map(float, bound.tolist())) for bound in (low, last))
+        return ActionLayout("multi-discrete", _extents(space), str(space.dtype), low=first, high=final)
+    if isinstance(space, gymnasium.spaces.MultiBinary):
+        bits = math.prod(_extents(space))
+        return ActionLayout("multi-binary", _extents(space), str(space.dtype), low=(0.0,) * bits, high=(1.0,) * bits)
     if not isinstance(space, gymnasium.spaces.Box):
-        raise UserError(f"cannot export a policy on a {type(space).__name__} action space; Box and Discrete work")
-    shape = tuple(int(extent) for extent in space.shape)
+        raise UserError(
+            f"cannot export a policy on a {type(space).__name__} action space, only on Box, Discrete, MultiDiscrete "
+            "and MultiBinary: wrap the environment so that its actions are one of these and train again"
+        )
+    shape = _extents(space)
     low, high = _bounds(space)
     # A task may act through fewer numbers than there are actuators; then nothing is known about each number.
     if len(actuators) != math.prod(shape) or not actuators:
@@ -259,6 +336,10 @@ def _action(space: Any, actuators: tuple[Actuator, ...]) -> ActionLayout:
         low=low,
         high=high,
     )
+
+
+def _extents(space: Any) -> tuple[int, ...]:
+    return tuple(int(extent) for extent in space.shape or ())
 
 
 def _bounds(space: gymnasium.spaces.Box) -> tuple[tuple[float | None, ...] | None, tuple[float | None, ...] | None]:

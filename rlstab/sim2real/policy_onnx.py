@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from rlstab.errors import UserError, first_line
 from rlstab.sim2real.artefact import Artefact, read_artefact
-from rlstab.sim2real.contract import ActionLayout, Contract, ObservationLayout
+from rlstab.sim2real.contract import MULTIPLE_CHOICE, ActionLayout, Contract, ObservationLayout
+from rlstab.sim2real.graph import disagreement
 
 _INPUT_DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -40,8 +41,8 @@ class OnnxPolicy:
     Raises
     ------
     UserError
-        ONNX Runtime refuses the model, its input or output do not fit the contract, or it needs something that this
-        version does not feed (recurrent state, a phase clock).
+        ONNX Runtime refuses the model, the model contradicts the contract (input, output, operator set, normaliser), or
+        it needs something that this version does not feed (recurrent state, a phase clock, normalised observations).
     """
 
     def __init__(self, model: bytes, contract: Contract, source: str = "the network") -> None:
@@ -51,6 +52,11 @@ class OnnxPolicy:
             raise UserError(
                 f"{source}: is a '{contract.policy_type}' controller with state or clock inputs, which this version of "
                 "rlstab does not run; export a feed-forward policy"
+            )
+        if contract.normaliser is not None and not contract.normaliser.baked:
+            raise UserError(
+                f"{source}: its normaliser is not in the graph (normaliser.baked is false), and this version of rlstab "
+                "does not apply it outside; export the policy with its normaliser inside"
             )
         self.observation_space = _observation_space(contract.layout.observation)
         self.action_space = _action_space(contract.layout.action)
@@ -70,6 +76,9 @@ class OnnxPolicy:
                 f"{source}: the network takes inputs of shape {list(extents)}, its contract says "
                 f"{list(contract.layout.observation.shape)}; export the run again"
             )
+        contradiction = disagreement(model, contract)
+        if contradiction:
+            raise UserError(f"{source}: {contradiction}; export the run again")
         self._input, self._input_dtype = str(inputs[0].name), _INPUT_DTYPES[inputs[0].type]
         self._output_names = [str(outputs[0].name)]
 
@@ -199,6 +208,12 @@ def _observation_space(layout: ObservationLayout) -> gymnasium.Space[Any]:
 def _action_space(layout: ActionLayout) -> gymnasium.Space[Any]:
     if layout.n is not None:
         return gymnasium.spaces.Discrete(layout.n, start=layout.start)
+    if layout.kind in MULTIPLE_CHOICE:
+        # Their bounds are there and whole: `Contract.contradiction`.
+        low, high = (np.array(bound, np.int64).reshape(layout.shape) for bound in (layout.low, layout.high))
+        if layout.kind == "multi-binary":
+            return gymnasium.spaces.MultiBinary(layout.shape[0] if len(layout.shape) == 1 else layout.shape)
+        return gymnasium.spaces.MultiDiscrete(high - low + 1, _dtype(layout.dtype), start=low)
     unbounded = (None,) * int(np.prod(layout.shape))
     return _box(layout.low or unbounded, layout.high or unbounded, layout.shape, layout.dtype)
 

@@ -8,7 +8,17 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rlstab.analysis.episodes import BLOCK, STEP_LIMIT, BlockPolicy, UncountedFailure, check_spaces, give_up_after, play
+from rlstab.analysis.episodes import (
+    BLOCK,
+    STEP_LIMIT,
+    BlockPolicy,
+    UncountedFailure,
+    check_spaces,
+    give_up_after,
+    play,
+    time_limit,
+)
+from rlstab.envs.registry import make_vec
 from rlstab.errors import NonFiniteState, UserError
 
 
@@ -199,6 +209,29 @@ def test_an_episode_is_not_given_up_before_its_time_limit(
 ) -> None:
     env: Any = vec(Countdown(1))
     env.spec = EnvSpec("Countdown-v0", max_episode_steps=registered)
-    assert give_up_after(env, asked) == limit
-    env.spec = None
-    assert give_up_after(env, asked) == max(STEP_LIMIT, asked or 0)
+    assert give_up_after(time_limit(env, "Countdown-v0", asked)) == limit
+
+
+@pytest.mark.parametrize(
+    ("env_id", "asked", "limit"),
+    [
+        ("Hopper-v5", None, 1000),
+        ("rlstab/Hopper-v5", 7, 7),
+        ("Hopper-v5", -1, None),
+        ("CartPole-v1", None, 500),
+        ("CartPole", None, 500),
+        ("CartPole-v1", 3, 3),
+        ("CartPole-v1", -1, None),
+        (lambda: Countdown(3), None, None),
+    ],
+)
+def test_the_time_limit_is_the_one_asked_for_or_the_environments(env_id: Any, asked: int | None, limit: Any) -> None:
+    env = make_vec(env_id, max_episode_steps=asked)
+    assert time_limit(env, env_id, asked) == limit
+    env.close()
+
+
+def test_patience_ends_only_where_no_episode_has_ended() -> None:
+    with pytest.raises(UserError, match=r"no episode ended within 5 steps.*--max-episode-steps"):
+        run(Constant(), vec(Countdown(9), Countdown(8)), patience=5)
+    assert run(Constant(), vec(Countdown(9), Countdown(5)), patience=5).lengths.tolist() == [9, 5]

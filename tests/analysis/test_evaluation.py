@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +272,46 @@ def test_progress_is_told() -> None:
     told: list[tuple[int, int]] = []
     evaluate(Linear(), "Hopper-v5", episodes=5, num_envs=2, on_progress=lambda done, total: told.append((done, total)))
     assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_every_step_is_told() -> None:
+    told: list[tuple[int, int, int]] = []
+    result = evaluate(Linear(), "Hopper-v5", episodes=3, num_envs=2, on_step=lambda *progress: told.append(progress))
+    assert told[0] == (0, 3, 0)
+    assert told[-1] == (3, 3, result.lengths[2])
+    done = [progress[0] for progress in told]
+    assert done == sorted(done)
+    assert {progress[1] for progress in told} == {3}
+
+
+def test_episodes_of_which_none_ends_are_given_up_early_where_no_limit_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(episodes_module, "PATIENCE", 20)
+    policy = Linear("HalfCheetah-v5")
+    with pytest.raises(UserError, match=r"no episode ended within 20 steps.*--max-episode-steps"):
+        evaluate(policy, "HalfCheetah-v5", episodes=2, max_episode_steps=-1)
+    assert evaluate(policy, "HalfCheetah-v5", episodes=2, max_episode_steps=30).lengths.tolist() == [30, 30]
+    # Episodes of 3 to 29 steps: where one ends, the others are waited for, played together or one after the other.
+    lengths = evaluate(Idle(), Fragile, episodes=6, seed=1).lengths
+    assert lengths.max() > 20
+    monkeypatch.setattr(episodes_module, "PATIENCE", int(lengths[0]) + 1)
+    assert evaluate(Idle(), Fragile, episodes=6, seed=1, num_envs=1).lengths.tolist() == lengths.tolist()
+
+
+def test_the_checkpoint_is_part_of_the_result(tmp_path: Path) -> None:
+    plain = made([1.0, 2.0])
+    assert (plain.checkpoint, plain.to_dict()["checkpoint_step"]) == ("", None)
+    assert "checkpoint" not in plain.summary()
+    known = dataclasses.replace(plain, checkpoint_step=901_120, checkpoint_rule="best by training return")
+    assert known.summary()["checkpoint"] == "step 901,120, best by training return"
+    assert Evaluation.load(known.save(tmp_path / "known")).checkpoint == known.checkpoint
+    # Results from before there was this field are read as well.
+    path = plain.save(tmp_path / "old")
+    document = json.loads(path.read_text())
+    del document["fields"]["checkpoint_step"], document["fields"]["checkpoint_rule"]
+    path.write_text(json.dumps(document))
+    assert Evaluation.load(path).checkpoint_step is None
 
 
 def test_an_episode_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

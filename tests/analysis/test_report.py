@@ -62,6 +62,14 @@ def full(tmp_path: Path) -> ReportData:
     )
 
 
+def test_the_checkpoint_and_what_the_curve_shows_are_said(tmp_path: Path) -> None:
+    measured = evaluation(checkpoint_step=901_120, checkpoint_rule="best by training return")
+    shown = Page(render(dataclasses.replace(full(tmp_path), evaluation=measured))).text
+    assert "step 901,120, best by training return" in shown
+    assert "exploration noise included" in shown
+    assert "Checkpoint" not in Page(render(full(tmp_path))).text
+
+
 class Page(HTMLParser):
     """Collects tags that must be closed, and every address a browser would load."""
 

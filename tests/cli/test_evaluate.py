@@ -5,12 +5,15 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3 import PPO
 
 from rlstab.analysis.evaluation import DEFAULT_SEED
 from rlstab.cli import evaluate
+from rlstab.cli.console import EpisodesView
 from rlstab.cli.evaluate import EvaluateOptions
 from rlstab.errors import UserError
 
@@ -102,7 +105,67 @@ def test_numbers_are_shown_where_they_cannot_be_kept(call, copy):
     code, out, err = call("evaluate", copy, "--episodes", 2, "--seed", 5)
     assert code == 2
     assert "mean return" in out
-    assert "cannot write" in err
+    assert err.count("cannot write") == 1
+
+
+def test_each_run_whose_numbers_cannot_be_kept_is_named(call, copy, another, tmp_path):
+    second = tmp_path / "second"
+    shutil.copytree(another, second, ignore=shutil.ignore_patterns("evaluations"))
+    for run in (copy, second):
+        (run / "evaluations" / f"{best(copy)}-deterministic-2-episodes-seed5.json").mkdir(parents=True)
+    code, _, err = call("evaluate", copy, second, "--episodes", 2, "--seed", 5)
+    assert code == 2
+    assert f"not kept: cannot write {copy}" in err
+    assert f"rlstab: cannot write {second}" in err
+    assert err.count("cannot write") == 2
+
+
+def test_the_checkpoint_is_named_in_table_and_document(call, call_json, copy):
+    step = int(best(copy).removeprefix("step"))
+    _, out, _ = call("evaluate", copy, "--episodes", 2)
+    assert f"step {step:,}, best by training return" in out
+    document = call_json("evaluate", copy, "--episodes", 2, "--checkpoint", "last")[1]["evaluations"][0]
+    assert (document["checkpoint_step"], document["checkpoint_rule"]) == (512, "the newest")
+    assert document["summary"]["checkpoint"] == "step 512, the newest"
+    call("export", copy, "--checkpoint", "256")
+    exported = call_json("evaluate", copy / "exports" / "policy.onnx", "--episodes", 2)[1]["evaluations"][0]
+    assert (exported["checkpoint_step"], exported["summary"]["checkpoint"]) == (256, "step 256")
+
+
+class Endless(gymnasium.Env):
+    """Has the pendulum's spaces and goes on for ever."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float64)
+    action_space = gymnasium.spaces.Box(-3, 3, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(4), {}
+
+    def step(self, action):
+        return np.zeros(4), 1.0, False, False, {}
+
+
+def test_an_environment_that_never_ends_is_refused_early_and_the_flag_helps(
+    call, call_json, refused, trained, monkeypatch
+):
+    from rlstab.analysis import episodes
+
+    monkeypatch.setattr(episodes, "PATIENCE", 50)
+    monkeypatch.setitem(gymnasium.registry, "Endless-v0", EnvSpec("Endless-v0", entry_point=Endless))
+    flags = ("evaluate", trained, "--env", "Endless-v0", "--episodes", 2)
+    line = refused(*flags)
+    assert "no episode ended within 50 steps" in line
+    assert "--max-episode-steps" in line
+    limited = call_json(*flags, "--max-episode-steps", 60)[1]["evaluations"][0]
+    assert limited["lengths"] == [60, 60]
+
+
+def test_a_long_evaluation_shows_how_far_it_is(call, trained, monkeypatch):
+    monkeypatch.setattr(evaluate, "EpisodesView", lambda: EpisodesView(0.0))
+    _, _, err = call("evaluate", trained, "--episodes", 2)
+    assert "0 of 2 episodes done, the others at step 1" in err
+    assert "2 of 2 episodes done" not in err
 
 
 def test_one_run_has_no_aggregate(call_json, trained):
@@ -170,6 +233,15 @@ def test_sb3_file_needs_consent_and_an_environment(refused, call_json, sb3_file)
     assert len(document["evaluations"][0]["returns"]) == 2
 
 
+@pytest.mark.parametrize("content", [b"", b"junk"])
+def test_a_file_that_only_ends_like_a_model_is_named(refused, tmp_path, content):
+    path = tmp_path / "j.zip"
+    path.write_bytes(content)
+    line = refused("evaluate", path, "--allow-pickle", "--env", "Hopper-v5")
+    assert f"{path} is not a model saved by Stable-Baselines3: it is no zip archive" in line
+    assert "there is no file" in refused("evaluate", tmp_path / "absent.zip", "--allow-pickle", "--env", "Hopper-v5")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -177,7 +249,8 @@ def test_sb3_file_needs_consent_and_an_environment(refused, call_json, sb3_file)
         (["nowhere"], "nowhere"),
         (["RUN", "--checkpoint", "newest"], "best, last or a step number"),
         (["RUN", "--checkpoint", "7"], "no checkpoint of step 7; there: 256, 512"),
-        (["RUN", "--episodes", "0"], "must be at least 1"),
+        (["RUN", "--episodes", "0"], "--episodes is 0, but must be at least 1"),
+        (["RUN", "--max-episode-steps", "0"], "--max-episode-steps is 0, but must be at least 1 environment step"),
         (["RUN", "--env", "Hopper-v5"], "observations"),
     ],
 )

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 
 from rlstab.analysis.evaluation import DEFAULT_SEED
 from rlstab.cli.deploy import DeployOptions
-from rlstab.errors import NonFiniteState
+from rlstab.errors import NonFiniteState, UserError
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,35 @@ def test_export_into_the_run(call, call_json, trained):
     code, document = call_json("export", trained, "--checkpoint", "last")
     assert document["steps"] == 512
     assert len(document["sha256"]) == 64
+
+
+def test_the_command_that_export_prints_works_without_a_control_period(call, tiny, tmp_path):
+    flags = [*tiny, "--env", "CartPole-v1", "--total-steps", "128", "--run-dir", tmp_path, "--name", "cart"]
+    assert call(*flags)[0] == 0
+    _, out, _ = call("export", tmp_path / "cart")
+    printed = shlex.split(out.replace("\n", " ").partition("run it with: ")[2])
+    assert printed[-1] == "--no-realtime"
+    code, out, err = call(*printed[printed.index("deploy") :])
+    assert code == 0, err
+    assert "mean return" in out
+
+
+def test_a_native_policy_is_deployed_in_gymnasiums_environment_with_a_notice(call, call_json, exported):
+    for flags in (("--no-realtime",), ("--dry-run",)):
+        code, _, err = call("deploy", exported, "--backend", "gymnasium", *flags)
+        assert code == 0
+        assert err.count("does not name the parts of the observation") == 1
+        _, document = call_json("deploy", exported, "--backend", "gymnasium", *flags)
+        assert len(document["notices"]) == 1
+        assert call_json("deploy", exported, *flags)[1]["notices"] == []
+
+
+def test_a_model_of_stable_baselines_is_not_exported(refused, tmp_path):
+    path = tmp_path / "cp.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", "{}")
+        archive.writestr("policy.pth", "")
+    assert f"{path} is a model of Stable-Baselines3, not a run" in refused("export", path)
 
 
 def test_export_mistakes(refused, trained, tmp_path):
@@ -101,8 +132,8 @@ def test_deploy_mistakes(refused, exported, tmp_path):
     assert "broken.onnx" in refused("deploy", tmp_path / "broken.onnx")
     refused("deploy", exported, "--env", "Hopper-v5")
     assert "mujoco" in refused("deploy", exported, "--backend", "mujcoo")
-    assert "at least 1" in refused("deploy", exported, "--episodes", "0")
-    assert "greater than 0" in refused("deploy", exported, "--duration", "0")
+    assert "--episodes is 0, but must be at least 1" in refused("deploy", exported, "--episodes", "0")
+    assert "--duration is 0.0, but must be greater than 0" in refused("deploy", exported, "--duration", "0")
 
 
 def test_gap_changes_the_simulator_and_the_log_keeps_every_tick(call_json, exported, tmp_path):
@@ -148,15 +179,47 @@ def test_an_evaluation_that_fails_keeps_the_state(refused, trained, diverging):
 
 
 def test_a_log_that_cannot_be_written_is_known_before_anything_moves(refused, exported, tmp_path):
-    assert "there is no folder" in refused("deploy", exported, "--record", tmp_path / "none" / "log.npz")
+    folder = tmp_path / "folder.npz"
+    folder.mkdir()
+    for flags in ((), ("--dry-run",)):
+        assert "there is no folder" in refused("deploy", exported, "--record", tmp_path / "none" / "log.npz", *flags)
+        assert f"{folder}: it is a folder; give a file in it" in refused("deploy", exported, "--record", folder, *flags)
+        line = refused("deploy", exported, "--record", tmp_path / "log.txt", *flags)
+        assert f"the log is numpy's .npz; name it so, as in {tmp_path / 'log.npz'}" in line
 
 
-def test_a_log_the_disk_refuses_does_not_cost_the_results(call, exported, tmp_path):
-    (tmp_path / "log.npz").mkdir()
-    code, out, err = call("deploy", exported, "--no-realtime", "--record", tmp_path / "log.npz")
+def test_a_log_the_disk_refuses_does_not_cost_the_results(call, exported, tmp_path, monkeypatch):
+    import rlstab.sim2real.deploy as library
+
+    real, log = library.deploy, tmp_path / "log.npz"
+
+    def block(*arguments, **settings):
+        report = real(*arguments, **settings)
+        log.mkdir()
+        return report
+
+    monkeypatch.setattr(library, "deploy", block)
+    code, out, err = call("deploy", exported, "--no-realtime", "--record", log)
     assert code == 2
     assert "mean return" in out
-    assert f"rlstab: cannot write {tmp_path / 'log.npz'}" in err
+    assert f"rlstab: cannot write {log}" in err
+    assert err.count("cannot write") == 1
+
+
+def test_a_log_the_disk_refuses_does_not_hide_why_the_deployment_failed(call, exported, tmp_path, diverging):
+    from rlstab.sim2real import recorder
+
+    log = tmp_path / "log.npz"
+
+    def refuse(path, content):
+        raise UserError(f"cannot write {path}: no space left")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recorder, "write_bytes", refuse)
+        code, _, err = call("deploy", exported, "--no-realtime", "--record", log)
+    assert code == 2
+    assert f"not recorded: cannot write {log}" in err
+    assert any(line.startswith("rlstab: NaN in world 0") for line in err.splitlines())
 
 
 def test_plain_commands_play_the_same_episodes(call_json, trained, exported):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
@@ -77,6 +77,38 @@ def test_parts_share_one_command_line():
     flags, others = parse_parts({"first": Flags(steps=1), "second": Others}, ["--name", "y", "--rate", "2"], "try")
     assert flags == Flags(steps=1, rate=2.0)
     assert others == Others(name="y")
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """Flags with ranges."""
+
+    total_steps: int = field(default=5, metadata={"min": 2, "unit": "environment steps"})
+    """How long."""
+
+    hidden_sizes: tuple[int, ...] = field(default=(8,), metadata={"min": 1})
+    """How wide."""
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--total-steps", "1"], "--total-steps is 1, but must be at least 2 environment steps"),
+        (["--hidden-sizes", "4", "0"], "--hidden-sizes[1] is 0, but must be at least 1"),
+    ],
+)
+def test_a_value_out_of_range_is_named_by_its_flag(argv, expected):
+    for read in (lambda: parse(Bounded, argv, "try"), lambda: parse_parts({"a": Others, "b": Bounded}, argv, "try")):
+        with pytest.raises(UserError) as caught:
+            read()
+        assert str(caught.value) == expected
+
+
+def test_settings_of_a_training_are_named_by_their_flags():
+    from rlstab.cli.train import read_flags
+
+    with pytest.raises(UserError, match=r"^--total-steps is -5, but must be at least 1"):
+        read_flags("ppo", ["--total-steps", "-5"])
 
 
 def test_value_of_takes_the_last_and_both_spellings():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from gymnasium import spaces
 
 from rlstab.errors import UserError
 from rlstab.policies.actor_critic import ActorCriticPolicy
-from rlstab.policies.loading import load_policy, policy_from_state
+from rlstab.policies.loading import choose_checkpoint, load_policy, policy_from_state
 from rlstab.runs import checkpoint
 from rlstab.runs.run import Run
 
@@ -60,6 +61,26 @@ def test_a_run_without_a_checkpoint_says_how_to_get_one(tmp_path: Path) -> None:
     run = Run.create(tmp_path, method="ppo", env_id="A-v0", config={}, seed=0, device="cpu", command=[], name="run")
     with pytest.raises(UserError, match=f"has no checkpoint yet; train it further: .*train --resume {run.path}"):
         load_policy(run)
+
+
+def test_the_checkpoint_is_chosen_with_a_reason(run: Run, tmp_path: Path) -> None:
+    assert choose_checkpoint(run) == (100, "best by training return")
+    assert choose_checkpoint(run, "last") == (200, "the newest")
+    assert choose_checkpoint(run, "200") == choose_checkpoint(run, 200) == (200, "chosen by its step")
+    plain = Run.create(tmp_path / "plain", method="ppo", env_id="A-v0", config={}, seed=0, device="cpu", command=[])
+    plain.checkpoints.save(7, {"policy": policy(7).state_dict()})
+    assert choose_checkpoint(plain) == (7, "the newest: none has a training return")
+
+
+def test_a_model_of_stable_baselines_is_pointed_to_its_own_reader(tmp_path: Path) -> None:
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", "{}")
+        archive.writestr("policy.pth", "")
+    with pytest.raises(
+        UserError, match=r"model of Stable-Baselines3, not a run.*load_sb3_zip\(path, allow_pickle=True\)"
+    ):
+        load_policy(path)
 
 
 def test_an_unknown_kind() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import zipfile
+
 import gymnasium
 import numpy as np
 import pytest
@@ -42,13 +44,20 @@ def test_other_files_are_refused(tmp_path):
     path.write_bytes(b"not a zip")
     assert not is_sb3_zip(path)
     assert not is_sb3_zip(tmp_path / "absent.zip")
-    with pytest.raises(UserError, match="not a model saved by Stable-Baselines3"):
+    with pytest.raises(UserError, match="not a model saved by Stable-Baselines3: it is no zip archive"):
         load_sb3_zip(path, allow_pickle=True)
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="it is no zip archive"):
+        load_sb3_zip(str(path), allow_pickle=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("letter.txt", "hello")
+    with pytest.raises(UserError, match=r"it lacks 'data' and 'policy\.pth'"):
+        load_sb3_zip(path, allow_pickle=True)
+    with pytest.raises(UserError, match="there is no file"):
+        load_sb3_zip(tmp_path / "absent.zip")
 
 
 def test_a_broken_file_is_one_line(saved, tmp_path):
-    import zipfile
-
     _, path = saved
     broken = tmp_path / "broken.zip"
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(broken, "w") as target:

@@ -15,11 +15,17 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-@given(numbers=st.lists(finite, min_size=1, max_size=4), text=st.text())
-def test_json_keeps_every_bit_of_every_number_and_text(contract: Contract, numbers: list[float], text: str) -> None:
+@given(
+    numbers=st.lists(finite, min_size=3, max_size=3),
+    positive=st.lists(st.floats(1e-300, allow_infinity=False), min_size=3, max_size=3),
+    text=st.text(),
+)
+def test_json_keeps_every_bit_of_every_number_and_text(
+    contract: Contract, numbers: list[float], positive: list[float], text: str
+) -> None:
     changed = dataclasses.replace(
         contract,
-        normaliser=Normaliser(True, tuple(numbers), tuple(numbers), numbers[0], None),
+        normaliser=Normaliser(True, tuple(numbers), tuple(positive), positive[0], None),
         training=dataclasses.replace(contract.training, run=text, env_kwargs={"factor": numbers[0], text: [text, 1]}),
         safety={text: numbers[0]},
     )
@@ -52,6 +58,10 @@ def damaged(contract: Contract, *keys: str | int, value: Any = None, drop: bool 
     return json.dumps(tree)
 
 
+def normaliser(**changes: Any) -> dict[str, Any]:
+    return {"baked": True, "mean": [0.0] * 3, "var": [1.0] * 3, "eps": 1e-8, "clip": 10.0} | changes
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "named"),
     [
@@ -78,10 +88,28 @@ def damaged(contract: Contract, *keys: str | int, value: Any = None, drop: bool 
         (("test_vectors",), [], "test vectors"),
         (("test_vectors", 1, "action"), [1.0, 2.0], "test vector 1"),
         (("surprise",), 1, "surprise"),
-        (("layout", "control_dt"), "inf", "layout.control_dt is inf, it must be a finite number"),
+        (("layout", "control_dt"), "inf", "layout.control_dt is inf"),
         (("layout", "joints", 0, "pos_limit"), [-1.0, "inf"], "layout.joints[0].pos_limit[1] is inf"),
         (("test_vectors", 0, "action"), ["-inf"], "test_vectors[0].action[0] is -inf"),
         (("safety",), {"tilt": "inf"}, "safety['tilt'] is inf"),
+        (("layout", "action", "kind"), "position", "the action kind is 'position', its actuators are of kind 'torque'"),
+        (("layout", "action", "kind"), "pull", "the action kind is 'pull', it must be one of torque"),
+        (
+            ("layout", "action", "kind"),
+            "discrete",
+            "the action kind is 'discrete', and the number of discrete actions is",
+        ),
+        (("layout", "action", "n"), 3, "the action kind is 'torque', and the number of discrete actions is 3"),
+        (("layout", "action", "kind"), "multi-binary", "its bounds must be 0 and 1"),
+        (("layout", "action", "scale"), [50.0], "the action scale is [50.0], that of its actuators [100.0]"),
+        (("layout", "physics_dt"), 0.004, "control_dt is 0.02, but 4 physics steps of 0.004 s are 0.016"),
+        (("layout", "decimation"), 5, "control_dt is 0.02, but 5 physics steps"),
+        (("layout", "decimation"), 0, "decimation is 0, it must be positive"),
+        (("normaliser",), normaliser(mean=[0.0]), "normaliser.mean has 1 entries, the observation has 3"),
+        (("normaliser",), normaliser(var=[]), "normaliser.var has 0 entries"),
+        (("normaliser",), normaliser(var=[1.0, -1.0, 1.0]), "must not be negative"),
+        (("normaliser",), normaliser(var=[1.0, 0.0, 1.0], eps=0.0), "nor zero together"),
+        (("normaliser",), normaliser(clip=0.0), "normaliser.clip is 0.0"),
         (("tolerance",), "inf", "tolerance is inf"),
         (("tolerance",), 0.1, "tolerance is 0.1, it must lie between 0 and 0.01"),
         (("tolerance",), -1e-9, "tolerance is -1e-09"),

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from rlstab.analysis.evaluation import DEFAULT_SEED, evaluate
 from rlstab.envs.disturbance import ExternalWrench, ParameterScale
+from rlstab.envs.registry import make_vec
 from rlstab.errors import NonFiniteState, UserError
-from rlstab.sim2real.contract import Contract
+from rlstab.policies.actor_critic import ActorCriticPolicy
+from rlstab.sim2real.artefact import CONTRACT_KEY, DIGEST_KEY
+from rlstab.sim2real.contract import Contract, Training
 from rlstab.sim2real.deploy import DeployReport, _default_backend, check, deploy
+from rlstab.sim2real.export import export_policy
+from rlstab.sim2real.layout import layout_of
 from rlstab.sim2real.recorder import Recorder
 from rlstab.sim2real.runtime import Episode
 from rlstab.sim2real.timing import LatencyTable
@@ -130,6 +136,9 @@ def test_the_same_environment_under_its_other_name_fits(pendulum: tuple[Path, An
     ("settings", "named"),
     [
         ({"backend": "mujocco"}, "no backend 'mujocco'; did you mean 'mujoco'"),
+        ({"backend": "gym"}, "no backend 'gym'; did you mean 'gymnasium'"),
+        ({"backend": "Native"}, "no backend 'Native'; did you mean 'mujoco'"),
+        ({"backend": "foo"}, "no backend 'foo'; there are mujoco, gymnasium"),
         ({"env_id": "Hoper-v5", "backend": "mujoco"}, "no native environment 'Hoper-v5'; did you mean 'Hopper-v5'"),
         ({"episodes": 0}, "episodes is 0"),
         ({"duration": -1.0}, "duration is -1"),
@@ -187,9 +196,112 @@ def test_a_damaged_file_never_reaches_the_backend(pendulum: tuple[Path, Any], tm
         deploy(path)
 
 
+@pytest.fixture(scope="module")
+def normalised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A controller of the hopper that normalises its observation."""
+    import torch
+
+    env = make_vec("Hopper-v5")
+    policy = ActorCriticPolicy(env.single_observation_space, env.single_action_space, seed=2)
+    assert policy.module.normalizer is not None
+    policy.module.normalizer.update(torch.from_numpy(np.random.default_rng(0).normal(2, 3, (50, 11))))
+    path = tmp_path_factory.mktemp("normalised") / "policy.onnx"
+    export_policy(policy, path, layout_of(env, "Hopper-v5"), Training("Hopper-v5"))
+    env.close()
+    return path
+
+
+def edited(path: Path, target: Path, *keys: str | int, value: Any) -> Path:
+    """A file that is whole by its checksums, with one entry of its contract changed."""
+    model = onnx.load(path)
+    tree = json.loads(next(entry.value for entry in model.metadata_props if entry.key == CONTRACT_KEY))
+    del model.metadata_props[:]
+    network = model.SerializeToString(deterministic=True)
+    part = tree
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    tree["sha256"] = hashlib.sha256(network).hexdigest()
+    text = json.dumps(tree)
+    entries = {CONTRACT_KEY: text, DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
+    for key, entry in entries.items():
+        model.metadata_props.add(key=key, value=entry)
+    target.write_bytes(model.SerializeToString(deterministic=True))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "named"),
+    [
+        (("normaliser", "baked"), False, "normaliser.baked is false"),
+        (("normaliser", "mean"), [0.0], "normaliser.mean has 1 entries"),
+        (("normaliser", "mean", 3), 7.0, "the mean of the contract's normaliser is not the one in the graph"),
+        (("normaliser", "var", 3), 7.0, "the variance of the contract's normaliser is not the one in the graph"),
+        (("normaliser", "clip"), 5.0, "the clip of the contract's normaliser is not the one in the graph"),
+        (("normaliser",), None, "the graph normalises its observation, its contract has no normaliser"),
+        (("opset",), 17, "the graph has ONNX operator set 18, its contract says 17"),
+        (("layout", "action", "kind"), "position", "its actuators are of kind 'torque'"),
+        (("layout", "action", "kind"), "continuous", "action kind is 'torque'"),
+        (("layout", "action", "scale"), [1.0] * 3, "the action scale is"),
+        (("layout", "action", "scale"), None, "the action scale is [200.0, 200.0, 200.0]"),
+        (("layout", "action", "offset"), [0.1] * 3, "the action offset is [0.0, 0.0, 0.0]"),
+        (("layout", "action", "dtype"), "float64", "the action dtype is 'float32'"),
+        (("layout", "physics_dt"), 0.001, "4 physics steps of 0.001 s"),
+        (("layout", "joints", 5, "pos_limit"), [-3.0, 3.0], "the limit of joint 'foot_joint'"),
+        (("layout", "joints", 1, "default_pos"), [1.0], "the default position of joint 'rootz' is [1.25]"),
+        (("layout", "actuators", 0, "ctrl_range"), [-2.0, 2.0], "the control range of actuator 'thigh_joint'"),
+        (("layout", "observation", "low"), [0.0] * 11, "the lower observation bound"),
+    ],
+)
+def test_a_contract_that_contradicts_graph_environment_or_itself_never_runs(
+    normalised: Path, tmp_path: Path, keys: tuple[str | int, ...], value: Any, named: str
+) -> None:
+    path = edited(normalised, tmp_path / "edited.onnx", *keys, value=value)
+    with pytest.raises(UserError) as caught:
+        deploy(path, realtime=False)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_edit_that_says_the_same_still_runs(normalised: Path, tmp_path: Path) -> None:
+    path = edited(normalised, tmp_path / "edited.onnx", "training", "run", value="renamed")
+    assert deploy(path, realtime=False).returns == deploy(normalised, realtime=False).returns
+
+
+def test_limits_that_are_not_enforced_are_told_once(normalised: Path, tmp_path: Path) -> None:
+    path = edited(normalised, tmp_path / "edited.onnx", "safety", value={"tilt": 0.8})
+    told: list[str] = []
+    report = deploy(path, episodes=3, realtime=False, tell=told.append)
+    assert len(told) == 1
+    assert "safety limits are not enforced by this version of rlstab: tilt" in told[0]
+    assert report.notices == tuple(told)
+    assert report.to_dict()["notices"] == told
+    check(path, tell=told.append)
+    assert told[1] == told[0]
+    assert deploy(normalised, realtime=False).notices == ()
+
+
+def test_a_native_policy_runs_in_gymnasiums_environment_of_the_same_name(
+    pendulum: tuple[Path, Any], hopper: tuple[Path, Any]
+) -> None:
+    native, foreign = (deploy(pendulum[0], backend, episodes=2, realtime=False) for backend in ("mujoco", "gymnasium"))
+    # It is balanced from whatever start.
+    assert foreign.returns == native.returns == (1000.0, 1000.0)
+    assert native.notices == ()
+    assert len(foreign.notices) == 1
+    assert "does not name the parts of the observation" in foreign.notices[0]
+    with pytest.raises(UserError, match="joint 6"):
+        deploy(hopper[0], "gymnasium", env_id="Walker2d-v5")
+
+
+def test_the_simulator_may_have_another_gain_than_in_training(hopper: tuple[Path, Any]) -> None:
+    weak = ParameterScale(parameter="gain", factor=0.5)
+    assert deploy(hopper[0], realtime=False, disturbances=(weak,)).lengths[0] > 0
+
+
 def test_ctrl_c_ends_the_deployment_and_keeps_the_report(pendulum: tuple[Path, Any]) -> None:
     def press(_reading: Any, action: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return action
 
     report = deploy(pendulum[0], episodes=5, realtime=False, command_filter=press)
@@ -202,9 +314,7 @@ def test_a_second_ctrl_c_keeps_the_episodes_before(pendulum: tuple[Path, Any]) -
 
     def press_twice(_reading: Any, action: Any) -> Any:
         for _ in range(2 * len(episodes)):
-            os.kill(os.getpid(), signal.SIGINT)
-            for _ in range(100):  # Python runs the handler between bytecodes
-                pass
+            signal.raise_signal(signal.SIGINT)
         return action
 
     report = deploy(
@@ -226,7 +336,7 @@ def test_ctrl_c_between_episodes_keeps_those_before(pendulum: tuple[Path, Any]) 
         episodes=5,
         duration=0.2,
         realtime=False,
-        on_episode=lambda *_: os.kill(os.getpid(), signal.SIGINT),
+        on_episode=lambda *_: signal.raise_signal(signal.SIGINT),
     )
     assert (report.interrupted, report.lengths) == (True, (5,))
     assert signal.getsignal(signal.SIGINT) is handler
@@ -244,9 +354,7 @@ def test_ctrl_c_while_a_robot_is_made_gives_what_there_is(
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             if made:
                 for _ in range(presses):
-                    os.kill(os.getpid(), signal.SIGINT)
-                    for _ in range(100):
-                        pass
+                    signal.raise_signal(signal.SIGINT)
             super().__init__(*args, **kwargs)
             made.append(self)
 

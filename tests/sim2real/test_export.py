@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from rlstab.analysis.evaluation import evaluate
 from rlstab.envs.registry import make_vec
 from rlstab.errors import UserError
 from rlstab.policies.actor_critic import ActorCriticPolicy, NetworkConfig
@@ -237,6 +239,81 @@ def test_a_network_that_onnx_runtime_computes_differently_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+SEVERAL = [
+    gymnasium.spaces.MultiDiscrete([2, 3, 4]),
+    gymnasium.spaces.MultiDiscrete([3, 2], start=[-1, 5]),
+    gymnasium.spaces.MultiDiscrete([[2, 3], [4, 2]]),
+    gymnasium.spaces.MultiBinary(5),
+    gymnasium.spaces.MultiBinary([2, 3]),
+]
+
+
+@pytest.mark.parametrize("space", SEVERAL, ids=str)
+def test_actions_of_several_choices_are_exported(space: Any, tmp_path: Path) -> None:
+    policy = ActorCriticPolicy(BOX(-np.inf, np.inf, (3,)), space, seed=1)
+    with torch.no_grad():
+        for parameter in policy.module.actor.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    exported = export(policy, tmp_path / "policy.onnx", layout_of(Space(policy.observation_space, space), "Any-v0"))
+    assert exported.action_space == space
+    observations = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
+    expected, _ = policy.predict(observations, deterministic=True)
+    actions, _ = exported.predict(observations)
+    np.testing.assert_array_equal(actions, expected)
+    assert len(np.unique(actions, axis=0)) > 1
+    assert all(space.contains(action.astype(space.dtype)) for action in actions)
+
+
+class Lights(gymnasium.Env[Any, Any]):
+    """Ends after nine steps; pays for every light of two that is on."""
+
+    observation_space = BOX(0, 9, (1,), np.float32)
+    action_space: Any = gymnasium.spaces.MultiDiscrete([2, 2])
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        self.time += 1
+        return np.array([self.time], np.float32), float(np.sum(action)), self.time == 9, False, {}
+
+
+@pytest.mark.parametrize("space", [gymnasium.spaces.MultiDiscrete([2, 2]), gymnasium.spaces.MultiBinary(2)], ids=str)
+def test_actions_of_several_choices_reach_the_environment(
+    space: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lights, "action_space", space)
+    policy = ActorCriticPolicy(Lights.observation_space, space, seed=3)
+    path = tmp_path / "policy.onnx"
+    export_policy(policy, path, layout_of(Lights(), "Lights-v0"), Training("Lights-v0"))
+    report = deploy(path, env_id=Lights, episodes=2, realtime=False)
+    np.testing.assert_array_equal(report.returns, evaluate(policy, Lights, episodes=2).returns)
+    assert report.lengths == (9, 9)
+
+
+class Standardised(nn.Module):
+    """A normaliser of somebody's own, before a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.tensor([1.0, -2.0, 0.5]))
+        self.register_buffer("width", torch.tensor([2.0, 0.25, 1.0]))
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return self.linear((observation - self.centre) / self.width).clamp(-1, 1)
+
+
+def test_a_normaliser_of_ones_own_is_stated_too(tmp_path: Path) -> None:
+    normaliser = export(Wrapped(Standardised()), tmp_path / "policy.onnx", plain_layout()).contract.normaliser
+    assert normaliser is not None
+    assert normaliser.mean == (1.0, -2.0, 0.5)
+    np.testing.assert_allclose(np.sqrt(normaliser.var), [2.0, 0.25, 1.0], rtol=1e-6)
+
+
 def test_a_layout_that_contradicts_itself_is_not_written(tmp_path: Path) -> None:
     layout = dataclasses.replace(
         plain_layout(), observation=ObservationLayout((3,), "float32", (ObservationField("half", 2),))
@@ -294,5 +371,11 @@ def test_the_checkpoint_can_be_chosen(run: Run, tmp_path: Path) -> None:
 def test_what_is_not_a_run_or_has_no_such_checkpoint_is_named(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run"):
         export_run(tmp_path)
+    model = tmp_path / "model.zip"
+    with zipfile.ZipFile(model, "w") as archive:
+        archive.writestr("data", "{}")
+        archive.writestr("policy.pth", "")
+    with pytest.raises(UserError, match="model of Stable-Baselines3, not a run: only runs are exported"):
+        export_run(model)
     with pytest.raises(UserError, match="150"):
         export_run(run, which=150)

@@ -13,7 +13,7 @@ import pytest
 from rlstab.envs.registry import make_vec, native_ids
 from rlstab.errors import UserError
 from rlstab.sim2real.contract import ActionLayout, Actuator, Joint, Layout, ObservationField, ObservationLayout
-from rlstab.sim2real.layout import first_difference, layout_of
+from rlstab.sim2real.layout import first_difference, layout_of, not_compared
 
 
 def native(env_id: str) -> Layout:
@@ -102,11 +102,25 @@ def test_discrete_observations_are_described() -> None:
 
 @pytest.mark.parametrize(
     ("observation", "action"),
-    [(gymnasium.spaces.Dict({"a": BOX}), BOX), (BOX, gymnasium.spaces.MultiDiscrete([2, 3]))],
+    [(gymnasium.spaces.Dict({"a": BOX}), BOX), (BOX, gymnasium.spaces.Tuple((BOX, DISCRETE)))],
 )
 def test_spaces_that_no_single_tensor_carries_are_refused(observation: Any, action: Any) -> None:
-    with pytest.raises(UserError, match=r"cannot export a policy on a (Dict|MultiDiscrete)"):
+    with pytest.raises(UserError, match=r"cannot export a policy on a (Dict|Tuple).*: wrap the environment"):
         layout_of(spaces_only(observation, action), "Odd-v0")
+
+
+def test_actions_of_several_choices_state_the_first_and_last_of_each() -> None:
+    choices = layout_of(spaces_only(BOX, gymnasium.spaces.MultiDiscrete([2, 3], start=[5, -1])), "Choices-v0")
+    assert choices.action == ActionLayout("multi-discrete", (2,), "int64", low=(5.0, -1.0), high=(6.0, 1.0))
+    bits = layout_of(spaces_only(BOX, gymnasium.spaces.MultiBinary([2, 2])), "Bits-v0")
+    assert bits.action == ActionLayout("multi-binary", (2, 2), "int8", low=(0.0,) * 4, high=(1.0,) * 4)
+
+
+def test_frames_that_do_not_make_up_the_control_period_are_not_stated() -> None:
+    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+    for dt, decimation in ((0.01, 5), (0.03, None)):
+        env: Any = SimpleNamespace(observation_space=BOX, action_space=BOX, model=model, frame_skip=5, dt=dt)
+        assert (layout_of(env, "Own-v0").control_dt, layout_of(env, "Own-v0").decimation) == (dt, decimation)
 
 
 def test_servos_state_their_gains() -> None:
@@ -154,6 +168,10 @@ def observed(**changes: Any) -> Callable[[Layout], Layout]:
     return apply
 
 
+def sensed(**changes: Any) -> Callable[[Layout], Layout]:
+    return lambda layout: dataclasses.replace(layout, observation=dataclasses.replace(layout.observation, **changes))
+
+
 def acted(**changes: Any) -> Callable[[Layout], Layout]:
     return lambda layout: dataclasses.replace(layout, action=dataclasses.replace(layout.action, **changes))
 
@@ -179,6 +197,18 @@ def acted(**changes: Any) -> Callable[[Layout], Layout]:
         (observed(dim=1, history=2), "size of observation part 'position' is 1"),
         (observed(clip=(-5.0, 5.0)), "clipping of observation part 'position' is [-5.0, 5.0]"),
         (observed(frame="base"), "frame of observation part 'position' is 'base'"),
+        (change(physics_dt=0.004), "physics_dt is 0.004, the controller was exported for 0.005"),
+        (first("joints", pos_limit=(-2.0, 1.0)), "limit of joint 'slider' is [-2.0, 1.0]"),
+        (first("joints", pos_limit=None), "limit of joint 'slider' is none"),
+        (first("joints", default_pos=(0.5,)), "default position of joint 'slider' is [0.5]"),
+        (first("actuators", ctrl_range=(-2.0, 2.0)), "control range of actuator 'motor' is [-2.0, 2.0]"),
+        (sensed(low=(0.0, None, None)), "lower observation bound is [0.0, None, None]"),
+        (sensed(high=(0.0, None, None)), "upper observation bound is [0.0, None, None]"),
+        (sensed(dtype="float32"), "observation dtype is 'float32'"),
+        (acted(kind="position"), "action kind is 'position'"),
+        (acted(dtype="float64"), "action dtype is 'float64'"),
+        (acted(scale=(50.0,)), "action scale is [50.0]"),
+        (acted(offset=(0.5,)), "action offset is [0.5]"),
         (acted(low=(-2.0,)), r"lower action bound is \[-2.0\]"),
         (acted(shape=(2,)), "action shape"),
         (acted(n=2), "number of discrete actions"),
@@ -197,6 +227,46 @@ def test_the_first_difference_is_named_with_what_to_do(
 def test_a_backend_may_differ_in_strength_and_name(contract: Any) -> None:
     weaker = first("actuators", effort_limit=80.0, scale=80.0)(contract.layout)
     assert first_difference(contract.layout, dataclasses.replace(weaker, env_id="Other-v0", physics_dt=0.005)) == ""
+
+
+def test_numbers_that_are_equal_but_for_rounding_are_equal(contract: Any) -> None:
+    turned = first("joints", pos_limit=(-1.0 - 1e-15, 1.0))(contract.layout)
+    assert first_difference(contract.layout, turned) == ""
+
+
+def test_an_observation_whose_parts_have_no_names_is_compared_by_its_space_and_that_is_told(contract: Any) -> None:
+    unnamed = sensed(fields=(ObservationField("observation", 3),))
+    told = not_compared(contract, unnamed(contract.layout))
+    assert len(told) == 1
+    assert told[0].startswith("the backend's Cart-v0 does not name the parts of the observation")
+    assert first_difference(contract.layout, unnamed(contract.layout)) == ""
+    assert first_difference(unnamed(contract.layout), contract.layout) == ""
+    assert (
+        "the contract does not name"
+        in not_compared(dataclasses.replace(contract, layout=unnamed(contract.layout)), contract.layout)[0]
+    )
+    smaller = sensed(fields=(ObservationField("observation", 2),), shape=(2,))
+    assert "observation shape is [2]" in first_difference(contract.layout, smaller(contract.layout))
+    bounded = sensed(fields=(ObservationField("observation", 3),), low=(0.0, 0.0, 0.0))
+    assert "lower observation bound" in first_difference(contract.layout, bounded(contract.layout))
+    assert not_compared(contract, contract.layout) == []
+
+
+def test_limits_that_nothing_enforces_are_told(contract: Any) -> None:
+    layout = first("joints", velocity_limit=3.0)(contract.layout)
+    limited = dataclasses.replace(contract, layout=layout, safety={"tilt": 0.8, "rate": 2.0})
+    safety, velocity = not_compared(limited, layout)
+    assert "safety limits are not enforced by this version of rlstab: tilt, rate" in safety
+    assert "velocity limits are not enforced by this version of rlstab: slider" in velocity
+
+
+@pytest.mark.parametrize("env_id", native_ids())
+def test_gymnasiums_environment_of_the_same_name_differs_in_nothing_that_can_be_compared(env_id: str) -> None:
+    env = make_vec(env_id, backend="gymnasium")
+    try:
+        assert first_difference(native(env_id), layout_of(env)) == ""
+    finally:
+        env.close()
 
 
 def test_a_different_environment_is_pointed_to(contract: Any) -> None:

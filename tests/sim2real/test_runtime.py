@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -296,7 +295,7 @@ def test_real_time_needs_a_control_period(contract: Contract, make_robot: Any) -
 def test_ctrl_c_finishes_the_pass_closes_the_robot_and_gives_what_there_is(run: Any, make_robot: Any) -> None:
     def press(tick: int) -> float:
         if tick == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return 0.0
 
     before = signal.getsignal(signal.SIGINT)
@@ -310,9 +309,7 @@ def test_ctrl_c_finishes_the_pass_closes_the_robot_and_gives_what_there_is(run: 
 def test_a_second_ctrl_c_does_not_wait_and_still_closes_the_robot(run: Any, make_robot: Any) -> None:
     def press_twice(tick: int) -> float:
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-            for _ in range(100):  # Python runs the handler between bytecodes
-                pass
+            signal.raise_signal(signal.SIGINT)
         return 0.0
 
     robot = make_robot(length=100, work=press_twice)
@@ -325,7 +322,7 @@ def test_ctrl_c_while_connecting_stops_before_a_command(run: Any, make_robot: An
     robot = make_robot()
 
     def connect(contract: Contract) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         robot.calls.append("connected")
 
     robot.connect = connect
@@ -340,9 +337,7 @@ def test_ctrl_c_does_not_interrupt_closing(run: Any, make_robot: Any) -> None:
 
     def close() -> None:
         for _ in range(3):
-            os.kill(os.getpid(), signal.SIGINT)
-            for _ in range(100):
-                pass
+            signal.raise_signal(signal.SIGINT)
         robot.calls.append("closed")
 
     robot.close = close

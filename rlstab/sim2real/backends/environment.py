@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from rlstab.errors import UserError
 from rlstab.sim2real.clock import Clock, WallClock
 from rlstab.sim2real.contract import Contract
-from rlstab.sim2real.layout import first_difference, layout_of
+from rlstab.sim2real.layout import first_difference, layout_of, not_compared
 from rlstab.sim2real.robot import EndReason, Reading
 
 
@@ -29,14 +30,23 @@ class EnvironmentRobot:
         Of the episode.
     clock
         That of the runtime, for the sensors' time.
+    tell
+        Called with each thing that the contract states and that is neither checked nor enforced.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], seed: int, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        seed: int,
+        clock: Clock | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         if env.num_envs != 1:
             raise UserError(f"a robot is one world, this environment has {env.num_envs}: make it with num_envs=1")
         self._env = env
         self._seed = seed
         self._clock = clock or WallClock()
+        self._tell = tell
         self._first: NDArray[Any] | None = None
         self._command: NDArray[Any] | None = None
 
@@ -48,9 +58,13 @@ class EnvironmentRobot:
         UserError
             They differ; the message names the first difference.
         """
-        difference = first_difference(contract.layout, layout_of(self._env))
+        offered = layout_of(self._env)
+        difference = first_difference(contract.layout, offered)
         if difference:
             raise UserError(difference)
+        if self._tell is not None:
+            for remark in not_compared(contract, offered):
+                self._tell(remark)
         self._first = self._env.reset(seed=self._seed)[0]
 
     def read(self) -> Reading:

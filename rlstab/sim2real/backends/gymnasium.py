@@ -23,6 +23,8 @@ class GymnasiumRobot(EnvironmentRobot):
         As in `rlstab.envs.registry.make_vec`.
     clock
         That of the runtime.
+    tell
+        Called with each thing that the contract states and that is neither checked nor enforced.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class GymnasiumRobot(EnvironmentRobot):
         max_episode_steps: int | None = None,
         env_kwargs: dict[str, Any] | None = None,
         clock: Clock | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         env = make_vec(
             env_id,
@@ -44,4 +47,4 @@ class GymnasiumRobot(EnvironmentRobot):
             world_offset=episode,
             env_kwargs=env_kwargs,
         )
-        super().__init__(env, seed, clock)
+        super().__init__(env, seed, clock, tell)

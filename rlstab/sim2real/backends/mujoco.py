@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlstab.envs.disturbance import Disturbance
@@ -26,6 +26,8 @@ class MujocoRobot(EnvironmentRobot):
         As in `rlstab.envs.registry.make_vec`.
     clock
         That of the runtime.
+    tell
+        Called with each thing that the contract states and that is neither checked nor enforced.
 
     Raises
     ------
@@ -43,6 +45,7 @@ class MujocoRobot(EnvironmentRobot):
         max_episode_steps: int | None = None,
         env_kwargs: dict[str, Any] | None = None,
         clock: Clock | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         env = make_vec(
             env_id,
@@ -55,4 +58,4 @@ class MujocoRobot(EnvironmentRobot):
             world_offset=episode,
             env_kwargs=env_kwargs,
         )
-        super().__init__(env, seed, clock)
+        super().__init__(env, seed, clock, tell)

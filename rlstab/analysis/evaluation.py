@@ -188,9 +188,11 @@ def evaluate(
     """
     if episodes < 1 or (num_envs is not None and num_envs < 1):
         raise UserError(f"evaluation needs at least one episode and one world; got {episodes} and {num_envs}")
-    from rlstab.envs.gym_make import name_of
+    from rlstab.envs.gym_make import name_of, resolve_id
     from rlstab.envs.registry import make_vec, runs_natively
 
+    if isinstance(env_id, str):
+        env_id = resolve_id(env_id)
     began = time.perf_counter()
     usual = _NATIVE_WORLDS if runs_natively(env_id, env_kwargs) else _OTHER_WORLDS
     worlds = min(episodes, num_envs or usual)

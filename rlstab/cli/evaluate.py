@@ -130,8 +130,11 @@ def run(argv: list[str]) -> int:
         usage = command("evaluate", "RUN")
         raise UserError(f"which policy? {usage}, where RUN is a folder that rlstab train made; or several of them")
     from rlstab.envs.disturbance.serialization import parse as parse_disturbances
+    from rlstab.envs.gym_make import resolve_id
     from rlstab.runs.store import which_checkpoint
 
+    if options.env is not None:
+        options = dataclasses.replace(options, env=resolve_id(options.env))
     which = which_checkpoint(options.checkpoint)
     disturbances = parse_disturbances(options.disturbances)
     with only_results_on_stdout(options.json):

@@ -168,6 +168,12 @@ def test_a_long_evaluation_shows_how_far_it_is(call, trained, monkeypatch):
     assert "2 of 2 episodes done" not in err
 
 
+def test_an_environment_without_version_is_the_latest(call_json, copy):
+    document = call_json("evaluate", copy, "--episodes", 2, "--seed", 5, "--env", "InvertedPendulum")[1]
+    assert document["evaluations"][0]["env_id"] == "InvertedPendulum-v5"
+    assert names(copy / "evaluations") == {f"{best(copy)}-deterministic-2-episodes-seed5.json"}
+
+
 def test_one_run_has_no_aggregate(call_json, trained):
     assert call_json("evaluate", trained, "--episodes", 1)[1]["aggregate"] is None
 

@@ -56,6 +56,7 @@ class _Operands:
         self.group = heads // self.kv_heads
         self.dtype = torch.promote_types(problem.q.dtype, torch.float32)
         self.intervals = problem.intervals()
+        self.buffers: dict[str, Tensor] = {}
         bias = problem.row_bias(self.intervals, self.dtype).expand(batch, heads, self.num_queries, 1)
         # One more feature carries the bias.
         queries = torch.cat([problem.q.to(self.dtype) * problem.scale, bias], dim=3)
@@ -78,11 +79,20 @@ class _Operands:
         return tensor[:, :, queries].flatten(1, 2)
 
     def scores(self, block: _Block, rows: Tensor) -> Tensor:
-        """Scores of a block, ``(B Hkv, G queries, keys)``."""
-        result = torch.bmm(rows, self.k[:, block.keys].transpose(1, 2))
+        """Scores of a block, ``(B Hkv, G queries, keys)``, in memory that the next block uses again."""
+        result = self.product("scores", rows, self.k[:, block.keys])
         if self.problem.alibi_slopes is not None:
             self._grouped(result, block).sub_(self._slopes() * self.distances(block))
         return result
+
+    def product(self, name: str, rows: Tensor, keys: Tensor) -> Tensor:
+        """``rows keys^T`` of a block in a buffer of this name: fresh memory of this size costs as much as the product."""
+        shape = (rows.shape[0], rows.shape[1], keys.shape[1])
+        size = shape[0] * shape[1] * shape[2]
+        buffer = self.buffers.get(name)
+        if buffer is None or buffer.numel() < size:
+            buffer = self.buffers[name] = torch.empty(size, dtype=self.dtype)
+        return torch.bmm(rows, keys.transpose(1, 2), out=buffer[:size].view(shape))
 
     def weights(self, block: _Block, rows: Tensor) -> Tensor:
         """Weights of a block, zero where a row does not see a key."""
@@ -149,8 +159,10 @@ def backward(problem: Problem, grad_out: Tensor, needed: Sequence[bool]) -> Grad
         for block in blocks:
             weights = operands.weights(block, rows)
             grad_v[:, block.keys].baddbmm_(weights.transpose(1, 2), grads)
-            grad_scores = torch.bmm(grads, operands.v[:, block.keys].transpose(1, 2))
-            grad_scores.mul_(weights).mul_(1.0 - weights)
+            grad_scores = operands.product("gradients", grads, operands.v[:, block.keys])
+            # P G - P (P G)
+            grad_scores.mul_(weights)
+            grad_scores.addcmul_(grad_scores, weights, value=-1.0)
             grad_rows.baddbmm_(grad_scores, operands.k[:, block.keys])
             grad_k[:, block.keys].baddbmm_(grad_scores.transpose(1, 2), rows)
             if slopes is not None:

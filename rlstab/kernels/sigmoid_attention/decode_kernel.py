@@ -4,7 +4,7 @@
 """One new step of each environment: write it into the ring buffer and attend over what the buffer holds.
 
 What counts is memory traffic: a program reads the keys and values of one key head once, for all query heads that share
-it, and stops at what was written. Products are sums of elementwise products in float32, since one query is too few for a
+it, and stops at what was written. Products are sums of elementwise products in float32: one query is too few for a
 matrix unit.
 """
 

@@ -86,7 +86,7 @@ class _Operands:
         return result
 
     def product(self, name: str, rows: Tensor, keys: Tensor) -> Tensor:
-        """``rows keys^T`` of a block in a buffer of this name: fresh memory of this size costs as much as the product."""
+        """``rows keys^T`` of a block, in a buffer of this name that the next block uses again."""
         shape = (rows.shape[0], rows.shape[1], keys.shape[1])
         size = shape[0] * shape[1] * shape[2]
         buffer = self.buffers.get(name)

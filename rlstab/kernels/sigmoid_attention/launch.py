@@ -12,7 +12,7 @@ import triton
 from torch import Tensor
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention import one_tile, tiled, tiles
+from rlstab.kernels.sigmoid_attention import one_tile, tiled, tiled_backward, tiles
 from rlstab.kernels.sigmoid_attention.masks import rows_that_see
 from rlstab.kernels.sigmoid_attention.problem import Gradients, Problem
 from rlstab.kernels.sigmoid_attention.tiles import LOG2E, Tiling, power_of_two
@@ -21,8 +21,8 @@ from rlstab.kernels.sigmoid_attention.tiles import LOG2E, Tiling, power_of_two
 _one_forward: Any = one_tile.forward_kernel
 _one_backward: Any = one_tile.backward_kernel
 _forward: Any = tiled.forward_kernel
-_query_gradient: Any = tiled.query_gradient_kernel
-_key_gradient: Any = tiled.key_gradient_kernel
+_query_gradient: Any = tiled_backward.query_gradient_kernel
+_key_gradient: Any = tiled_backward.key_gradient_kernel
 
 
 def interpreting() -> bool:

@@ -27,7 +27,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention import one_tile, tiled, tiles
+from rlstab.kernels.sigmoid_attention import one_tile, tiled, tiled_backward, tiles
 from rlstab.kernels.sigmoid_attention.tiles import BIAS_CONSTANT, BIAS_COUNT, Tiling
 
 ARCHITECTURES = (80, 90, 100)
@@ -45,8 +45,8 @@ _KERNELS: dict[str, Any] = {
     "short forward": one_tile.forward_kernel,
     "short backward": one_tile.backward_kernel,
     "forward": tiled.forward_kernel,
-    "query gradient": tiled.query_gradient_kernel,
-    "key gradient": tiled.key_gradient_kernel,
+    "query gradient": tiled_backward.query_gradient_kernel,
+    "key gradient": tiled_backward.key_gradient_kernel,
 }
 _WITH_PART_GRADIENTS = ("short backward", "query gradient")
 _FLOATS = ("scale", "constant", "grad_scale")

@@ -21,8 +21,8 @@ from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import blockwise, function, ops, reference
 from rlstab.kernels.sigmoid_attention.problem import Problem
 
-Backend: TypeAlias = Literal["auto", "triton", "eager", "blockwise", "flex"]
-BACKENDS = ("auto", "triton", "eager", "blockwise", "flex")
+Backend: TypeAlias = Literal["auto", "triton", "eager", "blockwise"]
+BACKENDS = ("auto", "triton", "eager", "blockwise")
 
 # Neither has a public way to ask whether it is at work.
 _functorch: Any = importlib.import_module("torch._C._functorch")

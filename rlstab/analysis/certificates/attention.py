@@ -7,6 +7,7 @@ constant, as softmax attention has none, and at a single input either may be the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -299,10 +300,16 @@ def heads_of(module: SelfAttention, length: int, rows: Segments | None = None) -
     found = []
     for head in range(module.num_heads):
         offsets = torch.zeros(length, length, dtype=torch.float64)
-        if module.count_bias:
-            offsets = offsets - counts.log()[:, None]
-        if module.head_bias is not None:
-            offsets = offsets + float(module.head_bias[head])
+        match module.bias:
+            case "count":
+                offsets = offsets - counts.log()[:, None]
+            case "window":
+                offsets = offsets - math.log(module.window)
+            case "head":
+                assert module.head_bias is not None
+                offsets = offsets + float(module.head_bias[head])
+            case "none":
+                pass
         if module.positions == "alibi":
             offsets = offsets - float(module.get_buffer("slopes")[head]) * distances
         scale = module.head_dim**-0.5

@@ -13,13 +13,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from rlstab.kernels.sigmoid_attention.tiles import BIAS_COUNT, BIAS_HEAD, BIAS_ROW, LOG2E
+from rlstab.kernels.sigmoid_attention.tiles import BIAS_HEAD, BIAS_ROW, LOG2E
 from rlstab.kernels.sigmoid_attention.triton_common import sigmoid
 
-_COUNT = tl.constexpr(BIAS_COUNT)
 _HEAD = tl.constexpr(BIAS_HEAD)
 _ROW = tl.constexpr(BIAS_ROW)
 _LOG2E = tl.constexpr(LOG2E)
+# Of all queries with all keys of a tile, element by element.
+_PRODUCTS = tl.constexpr(4096)
+_ONE = tl.constexpr(1)
 
 
 @triton.jit
@@ -62,14 +64,20 @@ def step_kernel(
     MODE: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
-    """Grid: (key heads, environments). ``count`` is that of before the step; the host adds one."""
+    """Grid: (key heads, environments). ``count`` is that of before the step; the host adds one.
+
+    ``BLOCK_N`` is the most keys that are looked at together; fewer where their products would not hold in registers.
+    """
+    WIDTH: tl.constexpr = BLOCK_G * (BLOCK_D if BLOCK_D > BLOCK_V else BLOCK_V)
+    FITTING: tl.constexpr = _PRODUCTS // WIDTH if WIDTH < _PRODUCTS else _ONE
+    KEYS: tl.constexpr = BLOCK_N if BLOCK_N < FITTING else FITTING
     kv_head, batch = tl.program_id(0), tl.program_id(1)
     far = batch.to(tl.int64)
     members, dims, value_dims = tl.arange(0, BLOCK_G), tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
     heads, in_group = kv_head * GROUP + members, members < GROUP
     in_key, in_value = dims < DIM, value_dims < VALUE_DIM
-    at = q_ptr + far * stride_qb + heads[:, None] * stride_qh + dims[None, :]
-    q = tl.load(at, mask=in_group[:, None] & in_key[None, :], other=0.0).to(tl.float32)
+    q_at = q_ptr + far * stride_qb + heads[:, None] * stride_qh + dims[None, :]
+    q = tl.load(q_at, mask=in_group[:, None] & in_key[None, :], other=0.0).to(tl.float32)
     new_k = tl.load(k_ptr + far * stride_kb + kv_head * stride_kh + dims, mask=in_key, other=0.0)
     new_v = tl.load(v_ptr + far * stride_vb + kv_head * stride_vh + value_dims, mask=in_value, other=0.0)
     before = tl.load(count_ptr + batch)
@@ -81,9 +89,7 @@ def step_kernel(
     tl.store(k_base + slot * stride_kcw + dims, new_k.to(k_cache.dtype.element_ty), mask=in_key)
     tl.store(v_base + slot * stride_vcw + value_dims, new_v.to(v_cache.dtype.element_ty), mask=in_value)
     offset = tl.zeros([BLOCK_G], tl.float32) + constant
-    if BIAS == _COUNT:
-        offset = tl.zeros([BLOCK_G], tl.float32) + tl.log2(written.to(tl.float32))
-    elif BIAS == _HEAD:
+    if BIAS == _HEAD:
         offset = -tl.load(bias + heads, mask=in_group, other=0.0).to(tl.float32) * _LOG2E
     elif BIAS == _ROW:
         offset = tl.zeros([BLOCK_G], tl.float32) - tl.load(bias + batch).to(tl.float32) * _LOG2E
@@ -91,15 +97,15 @@ def step_kernel(
     if ALIBI:
         slope = tl.load(slopes + heads, mask=in_group, other=0.0).to(tl.float32) * _LOG2E
     acc = tl.zeros([BLOCK_G, BLOCK_V], tl.float32)
-    for start in tl.range(0, written, BLOCK_N):
-        slots = start + tl.arange(0, BLOCK_N)
+    for start in tl.range(0, written, KEYS):
+        slots = start + tl.arange(0, KEYS)
         # The new step is taken from registers: what was just stored may not be there to be read yet.
         is_old, is_new = (slots < written) & (slots != slot), slots == slot
-        at = k_base + slots[:, None] * stride_kcw + dims[None, :]
-        k = tl.load(at, mask=is_old[:, None] & in_key[None, :], other=0.0).to(tl.float32)
+        k_at = k_base + slots[:, None] * stride_kcw + dims[None, :]
+        k = tl.load(k_at, mask=is_old[:, None] & in_key[None, :], other=0.0).to(tl.float32)
         k = tl.where(is_new[:, None], new_k.to(k_cache.dtype.element_ty).to(tl.float32)[None, :], k)
-        at = v_base + slots[:, None] * stride_vcw + value_dims[None, :]
-        v = tl.load(at, mask=is_old[:, None] & in_value[None, :], other=0.0).to(tl.float32)
+        v_at = v_base + slots[:, None] * stride_vcw + value_dims[None, :]
+        v = tl.load(v_at, mask=is_old[:, None] & in_value[None, :], other=0.0).to(tl.float32)
         v = tl.where(is_new[:, None], new_v.to(v_cache.dtype.element_ty).to(tl.float32)[None, :], v)
         z = tl.fma(tl.sum(q[:, None, :] * k[None, :, :], axis=2), scale, offset[:, None])
         if ALIBI:
@@ -107,7 +113,7 @@ def step_kernel(
             age = tl.where(slots <= slot, slot - slots, slot - slots + WINDOW)
             z = tl.fma(age.to(tl.float32)[None, :], slope[:, None], z)
         # Slots that were never written have zero values: they need no mask.
-        p = sigmoid(z, MODE, INTERPRET)
+        p = sigmoid(z, written.to(tl.float32), MODE, BIAS, INTERPRET)
         acc += tl.sum(p[:, :, None] * v[None, :, :], axis=1)
-    at = out_ptr + far * stride_ob + heads[:, None] * stride_oh + value_dims[None, :]
-    tl.store(at, acc.to(out_ptr.dtype.element_ty), mask=in_group[:, None] & in_value[None, :])
+    out_at = out_ptr + far * stride_ob + heads[:, None] * stride_oh + value_dims[None, :]
+    tl.store(out_at, acc.to(out_ptr.dtype.element_ty), mask=in_group[:, None] & in_value[None, :])

@@ -30,7 +30,7 @@ _forward_ad: Any = importlib.import_module("torch.autograd.forward_ad")
 
 _log = logging.getLogger(__name__)
 
-_FEW_KEYS = 512
+_FEW_KEYS = 192
 """Up to so many keys the reference is as fast on a CPU, and its weights are small."""
 
 

@@ -10,12 +10,18 @@ from torch import Tensor, nn
 
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention.attention import sigmoid_attention, softmax_attention
-from rlstab.kernels.sigmoid_attention.decode import RingCache, sigmoid_attention_step, softmax_attention_decode
+from rlstab.kernels.sigmoid_attention.decode import (
+    RingCache,
+    sigmoid_attention_decode,
+    sigmoid_attention_step,
+    softmax_attention_decode,
+)
 from rlstab.kernels.sigmoid_attention.masks import Segments, alibi_slopes, check_window
 from rlstab.kernels.sigmoid_attention.problem import Bias
+from rlstab.kernels.sigmoid_attention.stats import AttentionStats, attention_stats
 
 Weights: TypeAlias = Literal["sigmoid", "softmax"]
-BiasOption: TypeAlias = Literal["count", "head", "none"]
+BiasOption: TypeAlias = Literal["count", "window", "head", "none"]
 Positions: TypeAlias = Literal["none", "alibi", "rotary"]
 
 _ROTARY_BASE = 10_000.0
@@ -41,8 +47,8 @@ class SelfAttention(nn.Module):
     head_dim
         Default ``width / num_heads``.
     bias
-        Of sigmoid's scores: ``"count"``, minus the logarithm of the number of visible steps; ``"head"``, a learnable
-        number for each head that begins at minus the logarithm of the window; ``"none"``. Softmax has none.
+        Of sigmoid's scores: ``"count"``, minus the logarithm of the number of visible steps; ``"window"``, minus that
+        of the window; ``"head"``, a learnable number for each head that begins there; ``"none"``. Softmax has none.
     positions
         ``"none"``; ``"alibi"``, scores fall linearly with distance (arXiv:2108.12409); ``"rotary"``, queries and keys
         are turned by their step (arXiv:2104.09864).
@@ -80,7 +86,7 @@ class SelfAttention(nn.Module):
             raise UserError(f"rotary positions need an even head dimension, got {dim}")
         self.num_heads, self.kv_heads, self.head_dim, self.window = num_heads, kv_heads, dim, window
         self.weights, self.positions = weights, positions
-        self.count_bias = weights == "sigmoid" and bias == "count"
+        self.bias: BiasOption = bias if weights == "sigmoid" else "none"
         self.query = nn.Linear(width, num_heads * dim, bias=False)
         self.key = nn.Linear(width, kv_heads * dim, bias=False)
         self.value = nn.Linear(width, kv_heads * dim, bias=False)
@@ -88,14 +94,16 @@ class SelfAttention(nn.Module):
         self.query_norm = nn.LayerNorm(dim) if qk_norm else nn.Identity()
         self.key_norm = nn.LayerNorm(dim) if qk_norm else nn.Identity()
         self.head_bias: nn.Parameter | None = None
-        if weights == "sigmoid" and bias == "head":
+        if self.bias == "head":
             self.head_bias = nn.Parameter(torch.full((num_heads,), -math.log(window)))
         self.register_buffer("slopes", alibi_slopes(num_heads) if positions == "alibi" else None, persistent=False)
         if positions == "rotary":
             rates = _ROTARY_BASE ** (-torch.arange(0, dim, 2) / dim)
             self.register_buffer("rates", rates, persistent=False)
 
-    def forward(self, x: Tensor, rows: Segments | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, rows: Segments | None = None, *, steps: Tensor | None = None, memory: Tensor | None = None
+    ) -> Tensor:
         """Attend within each sequence.
 
         Parameters
@@ -103,17 +111,25 @@ class SelfAttention(nn.Module):
         x
             ``(B, T, width)``.
         rows
-            Episodes in the sequences, from `segments_to_rows` with this module's window; default: one each.
+            Episodes in the sequences, from `segments_to_rows` with this module's window; default: one each. With a
+            memory of M tokens they are those of all ``M + T``.
+        steps
+            ``(B, M + T)``: number of each token in its episode, for rotary positions; default: in its sequence. Only
+            differences matter, but equal numbers round equally.
+        memory
+            ``(B, M, width)``: tokens before ``x`` that are seen and do not look (the recurrence of Transformer-XL,
+            arXiv:1901.02860).
 
         Returns
         -------
         Tensor
             ``(B, T, width)``.
         """
-        q, k, v = self._project(x, torch.arange(x.shape[1], device=x.device))
+        # Masks of episodes need as many queries as keys: those of the memory are computed and left out.
+        before = 0 if memory is None else memory.shape[1]
+        q, k, v = self._project(x if memory is None else torch.cat([memory, x], dim=1), steps)
         window = None if rows is not None else self.window
         row_start = None if rows is None else rows.row_start
-        row_end = None if rows is None else rows.row_end
         if self.weights == "softmax":
             out = softmax_attention(
                 q, k, v, causal=True, window=window, row_start=row_start, alibi_slopes=self._slopes()
@@ -126,11 +142,56 @@ class SelfAttention(nn.Module):
                 causal=True,
                 window=window,
                 row_start=row_start,
-                row_end=row_end,
+                row_end=None if rows is None else rows.row_end,
                 bias=self._bias(),
                 alibi_slopes=self._slopes(),
             )
-        return self.out(out.flatten(2))
+        return self.out(out[:, before:].flatten(2))
+
+    def stats(
+        self, x: Tensor, rows: Segments | None = None, *, steps: Tensor | None = None, sample_rows: int | None = 64
+    ) -> AttentionStats:
+        """Measure scores and weights; see `attention_stats`. Arguments as for `forward`."""
+        q, k, _ = self._project(x, steps)
+        return attention_stats(
+            q,
+            k,
+            bias=self._bias(),
+            causal=True,
+            window=None if rows is not None else self.window,
+            row_start=None if rows is None else rows.row_start,
+            alibi_slopes=self._slopes(),
+            softmax=self.weights == "softmax",
+            sample_rows=sample_rows,
+        )
+
+    @torch.no_grad()
+    def prefill(self, x: Tensor, rows: Segments, steps: Tensor, cache: RingCache) -> None:
+        """Leave a cache as if the tokens of ``x`` had been given to `step` one after the other.
+
+        Parameters
+        ----------
+        x
+            ``(B, T, width)``, at least as many tokens as the window has before its newest one.
+        rows
+            Episodes in the sequences, with this module's window.
+        steps
+            ``(B, T)``: number of each token in its episode.
+        cache
+            Of ``B`` environments; overwritten.
+        """
+        newest = slice(max(x.shape[1] - self.window, 0), x.shape[1])
+        _, k, v = self._project(x[:, newest], steps[:, newest])
+        index = torch.arange(x.shape[1], device=x.device)[newest]
+        current = index >= rows.row_start[:, -1:]
+        slot = torch.where(current, steps[:, newest] % self.window, self.window)
+        for stored, values in ((cache.k, k), (cache.v, v)):
+            # One slot more than there are takes what belongs to earlier episodes.
+            batch, heads, window, dim = stored.shape
+            room = torch.cat([stored, stored.new_zeros(batch, heads, 1, dim)], dim=2)
+            room.scatter_(2, slot[:, None, :, None].expand(-1, heads, -1, dim), values.transpose(1, 2).to(stored.dtype))
+            stored.copy_(room[:, :, :window])
+        cache.count.copy_(steps[:, -1] + 1)
 
     @torch.no_grad()
     def step(self, x: Tensor, cache: RingCache) -> Tensor:
@@ -157,6 +218,34 @@ class SelfAttention(nn.Module):
             out = softmax_attention_decode(q, cache.k, cache.v, cache.count, alibi_slopes=self._slopes())
         return self.out(out.flatten(1))
 
+    def advance(self, x: Tensor, keys: Tensor, values: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Do as `step` without writing in place, for export and for gradients through time.
+
+        Parameters
+        ----------
+        x
+            ``(B, width)``.
+        keys, values
+            ``(B, Hkv, W, d)``: those of a `RingCache`.
+        count
+            ``(B,)`` int64: steps written before.
+
+        Returns
+        -------
+        out, keys, values
+            ``(B, width)``, and the rings with the new step.
+        """
+        q, k, v = self._project(x[:, None], count[:, None])
+        here = (torch.arange(self.window, device=x.device) == (count % self.window)[:, None])[:, None, :, None]
+        keys = torch.where(here, k.transpose(1, 2), keys)
+        values = torch.where(here, v.transpose(1, 2), values)
+        q, count, slopes = q[:, 0], count + 1, self._slopes()
+        if self.weights == "sigmoid":
+            out = sigmoid_attention_decode(q, keys, values, count, alibi_slopes=slopes, bias=self._bias())
+        else:
+            out = softmax_attention_decode(q, keys, values, count, alibi_slopes=slopes)
+        return self.out(out.flatten(1)), keys, values
+
     def empty_cache(self, batch: int) -> RingCache:
         """Make room for the window of ``batch`` environments."""
         weight = self.key.weight
@@ -165,17 +254,25 @@ class SelfAttention(nn.Module):
         )
 
     def _bias(self) -> Bias | None:
-        return "count" if self.count_bias else self.head_bias
+        match self.bias:
+            case "count":
+                return "count"
+            case "window":
+                return -math.log(self.window)
+            case _:
+                return self.head_bias
 
     def _slopes(self) -> Tensor | None:
         return self.get_buffer("slopes") if self.positions == "alibi" else None
 
-    def _project(self, x: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values ``(B, T, heads, d)``; ``steps`` are ``(T,)`` or ``(B, 1)``."""
+    def _project(self, x: Tensor, steps: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values ``(B, T, heads, d)``; ``steps`` are ``(B, T)``."""
         q = self.query_norm(self.query(x).unflatten(2, (self.num_heads, self.head_dim)))
         k = self.key_norm(self.key(x).unflatten(2, (self.kv_heads, self.head_dim)))
         v = self.value(x).unflatten(2, (self.kv_heads, self.head_dim))
         if self.positions == "rotary":
+            if steps is None:
+                steps = torch.arange(x.shape[1], device=x.device)
             angles = steps[..., None].to(x.dtype) * self.get_buffer("rates").to(x.dtype)
             cosine, sine = angles.cos()[..., None, :], angles.sin()[..., None, :]
             q, k = _turned(q, cosine, sine), _turned(k, cosine, sine)

@@ -22,7 +22,7 @@ from rlstab.kernels.sigmoid_attention.triton_common import (
     sigmoid,
     slope_of,
     store_tile,
-    transposed_scores,
+    visible_keys,
 )
 
 
@@ -86,10 +86,10 @@ def forward_kernel(
     position = row + (num_keys - num_queries)
     first = first_key(row, position, window, row_start + far * num_queries, HAS_WINDOW, HAS_START)
     last = last_key(position, length, CAUSAL)
-    offset = row_offset(bias, constant, batch, head, row, first, last, num_queries, BIAS)
+    offset = row_offset(bias, constant, batch, head, row, num_queries, BIAS)
     slope = slope_of(slopes, head, ALIBI)
     z = scores(q, k, scale, offset, slope, position, keys, ALIBI, PRECISION, INTERPRET)
-    p = sigmoid(z, MODE, INTERPRET)
+    p = sigmoid(z, visible_keys(first, last)[:, None], MODE, BIAS, INTERPRET)
     # Keys beyond the end have zero values: they need no mask.
     if CAUSAL or HAS_LENS:
         p = tl.where((keys[None, :] >= first[:, None]) & (keys[None, :] <= last[:, None]), p, 0.0)
@@ -180,27 +180,27 @@ def backward_kernel(
         q = load_tile(q_ptr + far * stride_qb + head * stride_qh, rows, stride_qm, dims, num_queries, DIM)
         base = grad_ptr + far * stride_gb + head * stride_gh
         grad = load_tile(base, rows, stride_gm, value_dims, num_queries, VALUE_DIM)
-        offset = row_offset(bias, constant, batch, head, row, first, last, num_queries, BIAS)
+        offset = row_offset(bias, constant, batch, head, row, num_queries, BIAS)
         slope = slope_of(slopes, head, ALIBI)
-        # Keys along the rows: two of the three products below then need no transposition.
-        z = transposed_scores(k, q, scale, offset, slope, position, keys, ALIBI, PRECISION, INTERPRET)
-        p = sigmoid(z, MODE, INTERPRET)
+        # Queries along the rows, as in the forward pass: what a row sees is a few numbers a thread, not a whole vector.
+        z = scores(q, k, scale, offset, slope, position, keys, ALIBI, PRECISION, INTERPRET)
+        p = sigmoid(z, visible_keys(first, last)[:, None], MODE, BIAS, INTERPRET)
         if CAUSAL or HAS_LENS:
-            p = tl.where((keys[:, None] >= first[None, :]) & (keys[:, None] <= last[None, :]), p, 0.0)
-        dv += product(p.to(grad.dtype), grad, PRECISION, INTERPRET)
-        t = p * product(v, tl.trans(grad), PRECISION, INTERPRET)
+            p = tl.where((keys[None, :] >= first[:, None]) & (keys[None, :] <= last[:, None]), p, 0.0)
+        dv += product(tl.trans(p.to(grad.dtype)), grad, PRECISION, INTERPRET)
+        t = p * product(grad, tl.trans(v), PRECISION, INTERPRET)
         # P (1 - P) G; zero for rows and keys beyond the end, whose gradients and values are zero.
         ds = tl.fma(-p, t, t)
         entry = far * tl.num_programs(0) * GROUP + head
         if BIAS_GRAD:
-            tl.store(dbias_ptr + entry * num_queries + rows, tl.sum(ds, axis=0), mask=rows < num_queries)
+            tl.store(dbias_ptr + entry * num_queries + rows, tl.sum(ds, axis=1), mask=rows < num_queries)
         if SLOPES_GRAD:
-            distance = tl.abs(position[None, :] - keys[:, None]).to(tl.float32)
+            distance = tl.abs(position[:, None] - keys[None, :]).to(tl.float32)
             tl.store(dslopes_ptr + entry, 0.0 - tl.sum(tl.sum(ds * distance, axis=1), axis=0))
         ds = ds.to(k.dtype)
-        dq = product(tl.trans(ds), k, PRECISION, INTERPRET) * grad_scale
+        dq = product(ds, k, PRECISION, INTERPRET) * grad_scale
         store_tile(dq_ptr + far * stride_dqb + head * stride_dqh, rows, stride_dqm, dims, num_queries, DIM, dq)
-        dk += product(ds, q, PRECISION, INTERPRET)
+        dk += product(tl.trans(ds), q, PRECISION, INTERPRET)
     base = dk_ptr + far * stride_dkb + kv_head * stride_dkh
     store_tile(base, keys, stride_dkn, dims, num_keys, DIM, dk * grad_scale)
     store_tile(dv_ptr + far * stride_dvb + kv_head * stride_dvh, keys, stride_dvn, value_dims, num_keys, VALUE_DIM, dv)

@@ -2,8 +2,12 @@
 """What the compiler makes of each kernel that is shipped: registers, spills, shared memory, instructions. Needs no GPU.
 
 ``python -m rlstab.kernels.sigmoid_attention.static_report`` compiles every shipped configuration and fails if one
-breaks a bound: a spilled register, a matrix product that misses the tensor cores, a second special-function operation a
-score, more shared memory than a multiprocessor has.
+breaks a bound: a spilled register, a matrix product that misses the tensor cores, more special-function operations a
+score than the sigmoid needs, more shared memory than a multiprocessor has. Given a baseline, it also fails if a
+configuration has become worse than it was with the same version of Triton.
+
+Operations are counted in the loops of the machine code, not in the whole program: a compiler may take the first turn of
+a loop out of it, which changes nothing in how often a score is evaluated.
 """
 
 from __future__ import annotations
@@ -13,9 +17,7 @@ import concurrent.futures
 import dataclasses
 import json
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,16 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention import one_tile, tiled, tiled_backward, tiles
+from rlstab.kernels.sigmoid_attention import (
+    decode_kernel,
+    launch_decode,
+    one_tile,
+    static_baseline,
+    tiled,
+    tiled_backward,
+    tiles,
+)
+from rlstab.kernels.sigmoid_attention.disassembly import disassembled, special_loops
 from rlstab.kernels.sigmoid_attention.tiles import BIAS_CONSTANT, BIAS_COUNT, Tiling
 
 ARCHITECTURES = (80, 90, 100)
@@ -35,10 +46,22 @@ SHARED_MEMORY = {80: 166_912, 90: 232_448, 100: 232_448}
 """Bytes of shared memory that one block can use, by compute capability."""
 REGISTERS = 65_536
 """Registers of a multiprocessor."""
+SPILLED_BESIDE_LOOPS, REGISTERS_LEFT = 8, 128
+"""Bytes a thread that a kernel may put aside in memory while it loops, if it uses no more registers than this.
+
+Assemblers do that of their own accord, to let more programs run at a time: seen in float32 for 32 to 128 dimensions,
+where 64 to 128 of 255 registers are used, and with Triton 3.6 for Blackwell in bfloat16 with 128. It takes a store
+before the loops and a load after them. Everything else that spills is a broken bound.
+"""
+BLACKWELL = 100
 TENSOR_CORE_ROWS = 64
 """Rows from which Hopper's group-wide products are used."""
 
 WARPS_OF_A_GROUP = 4
+
+# An H100, a multiprocessor and clock.
+TENSOR_OPERATIONS, SPECIAL_OPERATIONS, ISSUED_OPERATIONS = 4096, 16, 128
+MULTIPROCESSORS, CLOCK_HZ = 132, 1.83e9
 
 _TYPES = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
 _KERNELS: dict[str, Any] = {
@@ -47,8 +70,12 @@ _KERNELS: dict[str, Any] = {
     "forward": tiled.forward_kernel,
     "query gradient": tiled_backward.query_gradient_kernel,
     "key gradient": tiled_backward.key_gradient_kernel,
+    "decode": decode_kernel.step_kernel,
 }
+_PRODUCTS = {"forward": 2, "query gradient": 3, "key gradient": 4}
 _WITH_PART_GRADIENTS = ("short backward", "query gradient")
+_DECODE_WINDOW = 128
+_LOCAL = ("LDL", "STL")
 _FLOATS = ("scale", "constant", "grad_scale")
 _INTEGER_POINTERS = ("row_start", "row_end", "kv_lens")
 _FLOAT_POINTERS = ("bias", "slopes", "dbias_ptr", "dslopes_ptr")
@@ -65,6 +92,10 @@ class Configuration:
     """``plain``: causal with a constant bias; ``episodes``: also a window, episode starts and a bias by count."""
     tiling: Tiling
     mode: str
+    precision: str = "ieee"
+    """Of products of float32."""
+    others: tuple[tuple[str, Any], ...] = ()
+    """Constants of the kernel that are other than what all this says."""
 
     def name(self) -> str:
         """What it is called in reports."""
@@ -84,14 +115,19 @@ class Figures:
     """Bytes a thread; above zero, registers were spilled."""
     local_accesses: int
     """Loads and stores of spilled registers."""
+    local_in_loops: int
     shared: int
     """Bytes a block."""
     warps: int
-    exponentials: int
+    scores: int
+    """Scores of a tile that one thread evaluates."""
+    special_a_loop: list[int]
+    """Special-function operations in one turn of each loop over tiles."""
+    special_outside: int
+    """Those outside of loops: all of a short window's, or a first turn that the compiler put before a loop."""
     reciprocals: int
-    tangents: int
-    scores_a_thread: int
-    """Scores that one thread evaluates in all copies of the loop."""
+    """Those of all that divide."""
+    instructions_a_loop: list[int]
     group_products: int
     warp_products: int
     async_copies: int
@@ -100,7 +136,11 @@ class Figures:
 
 def shipped(architecture: int) -> Iterator[Configuration]:
     """Every configuration that `tiles` can choose for the head dimensions that policies have."""
-    for dtype, mode in ((torch.bfloat16, "newton"), (torch.float32, "exact")):
+    kinds = [(torch.bfloat16, "newton"), (torch.float32, "exact")]
+    if architecture == tiles.HOPPER:
+        # Code for both half precisions differs in the type of products only: one architecture is enough.
+        kinds.append((torch.float16, "newton"))
+    for dtype, mode in kinds:
         for head_dim in (16, 32, 64, 128, 256):
             for length in (16, 32, 64, 128):
                 if length > tiles.longest_one_tile(head_dim, dtype):
@@ -115,6 +155,13 @@ def shipped(architecture: int) -> Iterator[Configuration]:
             ):
                 for masks in ("plain", "episodes"):
                     yield Configuration(kernel, head_dim, dtype, masks, choose(head_dim, dtype, architecture), mode)
+            for group in (1, 4):
+                yield Configuration("decode", head_dim, dtype, "episodes", _decode_tiling(group), mode)
+
+
+def _decode_tiling(group: int) -> Tiling:
+    # Its launch leaves the stages to Triton, which takes three.
+    return Tiling(group, launch_decode._KEYS_A_TILE, launch_decode._NUM_WARPS, num_stages=3)
 
 
 def compile_one(configuration: Configuration, architecture: int) -> Figures:
@@ -132,56 +179,101 @@ def compile_one(configuration: Configuration, architecture: int) -> Figures:
         compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     except Exception as error:  # Compilers raise whatever their passes do.
         raise UserError(f"{configuration.name()} does not compile for sm_{architecture}: {error!r}") from error
-    usage, assembly = _disassembled(compiled.asm["cubin"])
+    usage, instructions = disassembled(compiled.asm["cubin"])
     found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
     if found is None:
         raise UserError(f"cuobjdump does not say what {configuration.name()} uses")
 
-    def count(pattern: str) -> int:
-        return len(re.findall(pattern, assembly))
+    def count(*operations: str) -> int:
+        return sum(instruction.operation.startswith(operations) for instruction in instructions)
 
     ptx = compiled.asm["ptx"]
     tiling = configuration.tiling
-    copies = 1 if configuration.kernel.startswith("short") else 2 if configuration.masks == "plain" else 3
+    loops = special_loops(instructions)
+    special = [sum(instruction.is_special for instruction in body) for body in loops]
     return Figures(
         name=configuration.name(),
         architecture=architecture,
         registers=int(found[1]),
         stack=int(found[2]),
-        local_accesses=count(r"\b(?:LDL|STL)\b"),
+        local_accesses=count(*_LOCAL),
+        local_in_loops=sum(instruction.operation.startswith(_LOCAL) for body in loops for instruction in body),
         shared=int(compiled.metadata.shared),
         warps=int(compiled.metadata.num_warps),
-        exponentials=count(r"MUFU\.EX2"),
-        reciprocals=count(r"MUFU\.RCP"),
-        tangents=count(r"MUFU\.TANH"),
-        scores_a_thread=copies * tiling.rows * tiling.keys // (32 * tiling.num_warps),
+        scores=tiling.rows * tiling.keys // (32 * tiling.num_warps),
+        special_a_loop=special,
+        special_outside=count("MUFU") - sum(special),
+        reciprocals=count("MUFU.RCP"),
+        instructions_a_loop=[len(body) for body in loops],
         group_products=len(re.findall(r"wgmma\.mma_async|tcgen05\.mma", ptx)),
         warp_products=len(re.findall(r"mma\.sync", ptx)),
         async_copies=len(re.findall(r"cp\.async", ptx)),
-        instructions=count(r"/\*[0-9a-f]{4,}\*/"),
+        instructions=len(instructions),
     )
 
 
 def broken_bounds(figures: Figures, configuration: Configuration) -> list[str]:
     """Say which bounds a configuration breaks."""
     problems = []
-    if figures.stack or figures.local_accesses:
+    if figures.stack > _allowed_spill(figures):
         problems.append(f"spills registers ({figures.stack} bytes a thread)")
     if figures.shared > SHARED_MEMORY[figures.architecture]:
         problems.append(f"needs {figures.shared} bytes of shared memory")
     if figures.registers * 32 * figures.warps > REGISTERS:
         problems.append(f"needs {figures.registers} registers in {32 * figures.warps} threads")
+    # The one row of a step is too few for matrix units, and all threads that share a sum compute its score.
+    return problems if configuration.kernel == "decode" else problems + _broken_products(figures, configuration)
+
+
+def _allowed_spill(figures: Figures) -> int:
+    """Bytes a thread that may be put aside: by choice, before the loops, and taken up again after them."""
+    beside = bool(figures.special_a_loop) and not figures.local_in_loops
+    return SPILLED_BESIDE_LOOPS if beside and figures.registers <= REGISTERS_LEFT else 0
+
+
+def _broken_products(figures: Figures, configuration: Configuration) -> list[str]:
+    """Whether tensor cores make the products, and each loop no more than its special-function operations a score."""
+    problems = []
     if configuration.dtype != torch.float32:
         if figures.architecture >= tiles.HOPPER and _wide(configuration) and not figures.group_products:
             problems.append("makes its products without the tensor cores' group instructions")
         if not figures.group_products and not figures.warp_products:
             problems.append("makes its products without tensor cores")
-    special = figures.exponentials + figures.tangents
-    if configuration.mode == "newton" and special > figures.scores_a_thread:
-        problems.append(f"takes {special} special-function operations for {figures.scores_a_thread} scores")
+    loops = 0 if configuration.kernel.startswith("short") else 2 if configuration.masks == "plain" else 3
+    if len(figures.special_a_loop) != loops:
+        problems.append(f"has {len(figures.special_a_loop)} loops over scores instead of {loops}")
+    allowed = figures.scores * (2 if configuration.mode == "exact" else 1)
+    worst = max(figures.special_a_loop, default=0)
+    if worst > allowed:
+        problems.append(f"takes {worst} special-function operations for {figures.scores} scores in a loop")
+    # To overlap products with weights, Triton takes the first turn of a loop out of it from Blackwell on.
+    peeled = loops if figures.architecture >= BLACKWELL else 0
+    outside = allowed * (peeled if loops else 1)
+    if figures.special_outside > outside:
+        problems.append(f"takes {figures.special_outside} special-function operations outside of loops")
     if configuration.mode == "newton" and figures.reciprocals:
         problems.append("divides by a special-function operation")
     return problems
+
+
+def bound_tflops(figures: Figures, configuration: Configuration) -> float | None:
+    """No H100 runs the loop without masks faster, in floating-point operations that it makes, memory aside.
+
+    The slowest of three pipes, were they to overlap perfectly: tensor cores, special functions, issue of instructions.
+    None for what isn't bound by a loop, and for other GPUs.
+    """
+    if figures.architecture != tiles.HOPPER or configuration.dtype == torch.float32:
+        return None
+    if configuration.kernel not in _PRODUCTS or not figures.instructions_a_loop:
+        return None
+    operations = 2.0 * _PRODUCTS[configuration.kernel] * configuration.head_dim
+    a_score = min(zip(figures.instructions_a_loop, figures.special_a_loop, strict=True))
+    clocks = max(
+        operations / TENSOR_OPERATIONS,
+        a_score[1] / figures.scores / SPECIAL_OPERATIONS,
+        a_score[0] / figures.scores / ISSUED_OPERATIONS,
+    )
+    return operations / clocks * MULTIPROCESSORS * CLOCK_HZ / 1e12
 
 
 def _wide(configuration: Configuration) -> bool:
@@ -208,11 +300,15 @@ def _source(kernel: Any, configuration: Configuration) -> ASTSource:
         "BIAS": BIAS_CONSTANT if plain else BIAS_COUNT,
         "ALIBI": False,
         "MODE": configuration.mode,
-        "PRECISION": "tf32x3" if configuration.dtype == torch.float32 else "ieee",
+        "PRECISION": configuration.precision,
         "INTERPRET": False,
     }
     if configuration.kernel in _WITH_PART_GRADIENTS:
         constants |= {"BIAS_GRAD": False, "SLOPES_GRAD": False}
+    if configuration.kernel == "decode":
+        constants |= {"GROUP": tiling.rows, "BLOCK_G": tiling.rows, "WINDOW": _DECODE_WINDOW}
+    constants |= dict(configuration.others)
+    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     signature, attributes = {}, {}
     for index, name in enumerate(kernel.arg_names):
         signature[name] = _type_of(name, constants, configuration.dtype)
@@ -229,24 +325,11 @@ def _type_of(name: str, constants: dict[str, Any], dtype: torch.dtype) -> str:
         return "*fp32"
     if name in _INTEGER_POINTERS:
         return "*i32"
-    if name.endswith("_ptr"):
+    if name == "count_ptr":
+        return "*i64"
+    if name.endswith(("_ptr", "_cache")):
         return _TYPES[dtype]
     return "fp32" if name in _FLOATS else "i32"
-
-
-def _disassembled(binary: bytes) -> tuple[str, str]:
-    """Resource usage and instructions of a compiled kernel, by the tool that comes with Triton."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    if not tool.exists():
-        raise UserError(f"there is no {tool}: this Triton carries no disassembler")
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary)
-        file.flush()
-        texts = [
-            subprocess.run([str(tool), flag, file.name], capture_output=True, text=True, check=True).stdout
-            for flag in ("-res-usage", "-sass")
-        ]
-    return texts[0], texts[1]
 
 
 def _judge(job: tuple[Configuration, int]) -> tuple[dict[str, Any], list[str]]:
@@ -255,7 +338,8 @@ def _judge(job: tuple[Configuration, int]) -> tuple[dict[str, Any], list[str]]:
         figures = compile_one(configuration, architecture)
     except UserError as error:
         return {"name": configuration.name(), "architecture": architecture}, [str(error)]
-    return dataclasses.asdict(figures), broken_bounds(figures, configuration)
+    row = {**dataclasses.asdict(figures), "bound_tflops": bound_tflops(figures, configuration)}
+    return row, broken_bounds(figures, configuration)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -264,8 +348,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--architectures", type=int, nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES)
     parser.add_argument("--only", default="", help="only configurations whose name contains this")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--quiet", action="store_true", help="print what is broken and the last line only")
     parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--baseline", type=Path, help="file of figures to be compared with")
+    parser.add_argument("--write-baseline", action="store_true", help="put the figures into that file instead")
     given = parser.parse_args(arguments)
+    if given.write_baseline and given.baseline is None:
+        parser.error("--write-baseline needs --baseline FILE")
     jobs = [
         (configuration, architecture)
         for architecture in given.architectures
@@ -275,19 +364,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not jobs:
         print(f"no shipped configuration is called {given.only!r}", file=sys.stderr)
         return 2
+    baseline_file: Path | None = given.baseline
+    baseline = None if baseline_file is None or given.write_baseline else static_baseline.read(baseline_file)
     rows, broken = [], 0
     with concurrent.futures.ProcessPoolExecutor(given.jobs) as pool:
         for (configuration, architecture), (figures, problems) in zip(jobs, pool.map(_judge, jobs), strict=True):
+            if baseline is not None and "registers" in figures:
+                problems += static_baseline.regressions(figures, baseline, triton.__version__)
             rows.append({**figures, "broken": problems})
             broken += bool(problems)
-            registers = figures.get("registers", "-")
-            verdict = "; ".join(problems) or "ok"
-            print(f"sm_{architecture} {configuration.name()}: {registers} registers, {verdict}", flush=True)
-    print(f"{len(rows) - broken} passed, {broken} failed (triton {triton.__version__})")
+            if problems or not given.quiet:
+                print(_line(configuration, architecture, figures, problems), flush=True)
+    print(f"compiled kernels: {len(rows) - broken} hold their bounds, {broken} do not (triton {triton.__version__})")
+    if baseline_file is not None and given.write_baseline:
+        static_baseline.write(baseline_file, [row for row in rows if "registers" in row], triton.__version__)
     if given.json is not None:
         document = {"triton": triton.__version__, "configurations": rows}
         given.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 1 if broken else 0
+
+
+def _line(configuration: Configuration, architecture: int, figures: dict[str, Any], problems: list[str]) -> str:
+    bound = figures.get("bound_tflops")
+    told = f"{figures.get('registers', '-')} registers, " + ("" if bound is None else f"at most {bound:.0f} TFLOP/s, ")
+    return f"sm_{architecture} {configuration.name()}: {told}{'; '.join(problems) or 'ok'}"
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from rlstab.kernels.sigmoid_attention.triton_common import (
     sigmoid,
     slope_of,
     store_tile,
+    visible_keys,
 )
 
 
@@ -79,6 +80,7 @@ def _add_values(
     BLOCK_D: tl.constexpr,
     BLOCK_V: tl.constexpr,
     MASKED: tl.constexpr,
+    BIAS: tl.constexpr,
     ALIBI: tl.constexpr,
     MODE: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -91,7 +93,7 @@ def _add_values(
         k = load_tile(k_base, keys, stride_kn, dims, num_keys, DIM)
         v = load_tile(v_base, keys, stride_vn, value_dims, num_keys, VALUE_DIM)
         z = scores(q, k, scale, offset, slope, position, keys, ALIBI, PRECISION, INTERPRET)
-        p = sigmoid(z, MODE, INTERPRET)
+        p = sigmoid(z, visible_keys(first, last)[:, None], MODE, BIAS, INTERPRET)
         if MASKED:
             p = tl.where((keys[None, :] >= first[:, None]) & (keys[None, :] <= last[:, None]), p, 0.0)
         acc += product(p.to(v.dtype), v, PRECISION, INTERPRET)
@@ -158,7 +160,7 @@ def forward_kernel(
     starts = row_start + far * num_queries
     first = first_key(row, position, window, starts, HAS_WINDOW, HAS_START)
     last = last_key(position, length, CAUSAL)
-    offset = row_offset(bias, constant, batch, head, row, first, last, num_queries, BIAS)
+    offset = row_offset(bias, constant, batch, head, row, num_queries, BIAS)
     slope = slope_of(slopes, head, ALIBI)
     end = tl.minimum(begin + BLOCK_M, num_queries) - 1
     low, body_low, body_high, high = key_ranges(
@@ -192,6 +194,7 @@ def forward_kernel(
                 BLOCK_D,
                 BLOCK_V,
                 part != 1,
+                BIAS,
                 ALIBI,
                 MODE,
                 PRECISION,

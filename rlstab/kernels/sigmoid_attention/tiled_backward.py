@@ -24,6 +24,7 @@ from rlstab.kernels.sigmoid_attention.triton_common import (
     slope_of,
     store_tile,
     transposed_scores,
+    visible_keys,
 )
 
 
@@ -94,6 +95,7 @@ def _add_query_gradients(
     BLOCK_D: tl.constexpr,
     BLOCK_V: tl.constexpr,
     MASKED: tl.constexpr,
+    BIAS: tl.constexpr,
     ALIBI: tl.constexpr,
     BIAS_GRAD: tl.constexpr,
     SLOPES_GRAD: tl.constexpr,
@@ -108,7 +110,7 @@ def _add_query_gradients(
         k = load_tile(k_base, keys, stride_kn, dims, num_keys, DIM)
         v = load_tile(v_base, keys, stride_vn, value_dims, num_keys, VALUE_DIM)
         z = scores(q, k, scale, offset, slope, position, keys, ALIBI, PRECISION, INTERPRET)
-        p = sigmoid(z, MODE, INTERPRET)
+        p = sigmoid(z, visible_keys(first, last)[:, None], MODE, BIAS, INTERPRET)
         if MASKED:
             p = tl.where((keys[None, :] >= first[:, None]) & (keys[None, :] <= last[:, None]), p, 0.0)
         t = p * product(grad, tl.trans(v), PRECISION, INTERPRET)
@@ -192,7 +194,7 @@ def query_gradient_kernel(
     starts = row_start + far * num_queries
     first = first_key(row, position, window, starts, HAS_WINDOW, HAS_START)
     last = last_key(position, length, CAUSAL)
-    offset = row_offset(bias, constant, batch, head, row, first, last, num_queries, BIAS)
+    offset = row_offset(bias, constant, batch, head, row, num_queries, BIAS)
     slope = slope_of(slopes, head, ALIBI)
     end = tl.minimum(begin + BLOCK_M, num_queries) - 1
     low, body_low, body_high, high = key_ranges(
@@ -231,6 +233,7 @@ def query_gradient_kernel(
                 BLOCK_D,
                 BLOCK_V,
                 part != 1,
+                BIAS,
                 ALIBI,
                 BIAS_GRAD,
                 SLOPES_GRAD,
@@ -297,9 +300,9 @@ def _add_key_gradients(
         # Dropped by the compiler where neither a mask nor a bias needs them.
         first = first_key(row, position, window, starts, HAS_WINDOW, HAS_START)
         last = last_key(position, length, CAUSAL)
-        offset = row_offset(bias, constant, batch, head, row, first, last, num_queries, BIAS)
+        offset = row_offset(bias, constant, batch, head, row, num_queries, BIAS)
         z = transposed_scores(k, q, scale, offset, slope, position, keys, ALIBI, PRECISION, INTERPRET)
-        p = sigmoid(z, MODE, INTERPRET)
+        p = sigmoid(z, visible_keys(first, last)[None, :], MODE, BIAS, INTERPRET)
         if MASKED:
             p = tl.where((keys[:, None] >= first[None, :]) & (keys[:, None] <= last[None, :]), p, 0.0)
         dv += product(p.to(grad.dtype), grad, PRECISION, INTERPRET)

@@ -60,6 +60,9 @@ def one_tile(num_queries: int, num_keys: int, head_dim: int, architecture: int) 
     largest = max(rows, keys)
     narrow = head_dim <= 64 or architecture >= HOPPER
     warps = 1 if largest <= 16 else 2 if largest <= 32 else 4 if largest <= 64 and narrow else 8
+    # Exact products of float32 hold whole rows in registers: from 64 dimensions on, too many for so few threads.
+    if head_dim > 32 and largest <= 32:
+        warps *= 2
     return Tiling(rows, keys, warps, num_stages=1)
 
 
@@ -73,13 +76,16 @@ def forward_tiling(head_dim: int, dtype: torch.dtype, architecture: int) -> Tili
         return Tiling(128, 64, 8, 3)
     if head_dim <= 128:
         return Tiling(128, 64 if architecture >= HOPPER else 32, 8, 2)
-    return Tiling(64, 32, 4, 2)
+    # On Ampere more rows spill (64 x 32: 88 bytes a thread), or each score is computed twice (64 x 16).
+    return Tiling(128, 32, 8, 2) if architecture >= HOPPER else Tiling(32, 32, 4, 1)
 
 
 def query_gradient_tiling(head_dim: int, dtype: torch.dtype, architecture: int) -> Tiling:
     """The tiling of the kernel of the queries' gradients."""
     if dtype == torch.float32:
-        return Tiling(32, 32, 4, 2) if head_dim <= 64 else Tiling(16, 16, 4, 1)
+        if head_dim <= 64:
+            return Tiling(32, 32, 4 if head_dim <= 32 else 8, 2)
+        return Tiling(16, 16, 4 if head_dim <= 128 else 8, 1)
     if head_dim <= 32:
         return Tiling(64, 64, 4, 2)
     if head_dim <= 64:
@@ -90,12 +96,17 @@ def query_gradient_tiling(head_dim: int, dtype: torch.dtype, architecture: int) 
 def key_gradient_tiling(head_dim: int, dtype: torch.dtype, architecture: int) -> Tiling:
     """The tiling of the kernel of the keys' and values' gradients."""
     if dtype == torch.float32:
-        return Tiling(32, 32, 4, 2) if head_dim <= 64 else Tiling(16, 16, 4, 1)
+        if head_dim <= 64:
+            return Tiling(32, 32, 4 if head_dim <= 32 else 8, 2)
+        return Tiling(16, 16, 8, 1)
     if head_dim <= 32:
         return Tiling(64, 64, 4, 2)
     if head_dim <= 64:
         return Tiling(64 if architecture >= HOPPER else 32, 64, 4, 2)
-    return Tiling(32, 64, 4, 2) if head_dim <= 128 else Tiling(32, 32, 4, 1)
+    if head_dim <= 128:
+        # Half as many keys spill there with Triton 3.6.
+        return Tiling(32, 128, 8, 2) if architecture == HOPPER else Tiling(32, 64, 4, 2)
+    return Tiling(64, 32, 8, 1)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@
 """Pieces that the kernels share: the sigmoid, and the masks and biases of a tile of scores.
 
 Kernels work on ``z = -log2(e) (scale <q, k> + bias)``, so that the sigmoid is ``1 / (1 + 2^z)``; scale and bias come
-from the host already multiplied.
+from the host already multiplied. Minus the logarithm of the number ``n`` of visible keys is a bias that needs no
+logarithm, whose polynomial costs as much as two scores: the sigmoid is ``1 / (1 + n 2^z)`` then.
 """
 
 from __future__ import annotations
@@ -25,22 +26,27 @@ _RECIPROCAL_SEED = tl.constexpr(0x7EF311C7)
 
 
 @triton.jit
-def sigmoid(z, MODE: tl.constexpr, INTERPRET: tl.constexpr):
-    """``1 / (1 + 2^z)``.
+def sigmoid(z, count, MODE: tl.constexpr, BIAS: tl.constexpr, INTERPRET: tl.constexpr):
+    """``1 / (1 + 2^z)``, or ``1 / (1 + count 2^z)`` where the bias is by count.
 
     ``exact``: an ordinary division, two special-function operations. ``newton``: the reciprocal by an integer seed and
     two Newton steps, one such operation, relative error 7e-6. ``tanh``: the hardware's tanh; its error is absolute.
     """
     if MODE == "newton":
         # Beyond 2^120 the seed would leave the normal numbers; the sigmoid is zero there in any precision.
-        y = 1.0 + tl.exp2(tl.minimum(z, 120.0))
+        power = tl.exp2(tl.minimum(z, 96.0 if BIAS == _COUNT else 120.0))
+        y = tl.fma(power, count, 1.0) if BIAS == _COUNT else 1.0 + power
         r = (-y.to(tl.int32, bitcast=True) + _RECIPROCAL_SEED).to(tl.float32, bitcast=True)
         r = r * tl.fma(-y, r, 2.0)
         return r * tl.fma(-y, r, 2.0)
     elif MODE == "tanh" and not INTERPRET:
+        if BIAS == _COUNT:
+            z += tl.log2(count)
         half = z * _MINUS_HALF_LN2
         t = tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=r,r", [half], dtype=tl.float32, is_pure=True, pack=1)
         return tl.fma(t, 0.5, 0.5)
+    elif BIAS == _COUNT:
+        return 1.0 / tl.fma(tl.exp2(z), count, 1.0)
     else:
         return 1.0 / (1.0 + tl.exp2(z))
 
@@ -89,11 +95,15 @@ def last_key(position, length, CAUSAL: tl.constexpr):
 
 
 @triton.jit
-def row_offset(bias, constant, batch, head, rows, first, last, num_queries, BIAS: tl.constexpr):
-    """What the bias adds to ``z`` in each row, float32: ``-log2(e) b``."""
-    if BIAS == _COUNT:
-        return tl.log2(tl.maximum(last - first + 1, 1).to(tl.float32))
-    elif BIAS == _HEAD:
+def visible_keys(first, last):
+    """How many keys each row sees, and 1 where it sees none, float32."""
+    return tl.maximum(last - first + 1, 1).to(tl.float32)
+
+
+@triton.jit
+def row_offset(bias, constant, batch, head, rows, num_queries, BIAS: tl.constexpr):
+    """What the bias adds to ``z`` in each row, float32: ``-log2(e) b``. A bias by count adds zero: `sigmoid` has it."""
+    if BIAS == _HEAD:
         return tl.zeros(rows.shape, tl.float32) - tl.load(bias + head).to(tl.float32) * _LOG2E
     elif BIAS == _ROW:
         return -tl.load(bias + batch.to(tl.int64) * num_queries + rows).to(tl.float32) * _LOG2E

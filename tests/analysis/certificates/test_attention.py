@@ -114,7 +114,9 @@ def layer(**options: Any) -> SelfAttention:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"bias": "head"}, {"bias": "none", "positions": "alibi"}, {"kv_heads": 2}], ids=str
+    "options",
+    [{}, {"bias": "head"}, {"bias": "window"}, {"bias": "none", "positions": "alibi"}, {"kv_heads": 2}],
+    ids=str,
 )
 def test_the_bound_of_a_layer_holds_for_the_layer(options: dict[str, Any], tmp_path: Any) -> None:
     module = layer(**options).double()

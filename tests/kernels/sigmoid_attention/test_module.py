@@ -13,6 +13,7 @@ OPTIONS = (
     {},
     {"weights": "softmax"},
     {"bias": "head", "qk_norm": True},
+    {"bias": "window"},
     {"bias": "none", "positions": "alibi"},
     {"weights": "softmax", "positions": "alibi", "qk_norm": True},
     {"positions": "rotary", "kv_heads": 2},
@@ -38,6 +39,49 @@ def test_steps_are_the_sequence(options: dict[str, Any], dtype: torch.dtype, err
         cache.begin(begins[:, step])
         found = module.step(x[:, step], cache)
         torch.testing.assert_close(found, whole[:, step], rtol=error, atol=error)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_cache_filled_at_once_goes_on_as_one_filled_step_by_step(options: dict[str, Any]) -> None:
+    module = made(options)
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(5, STEPS, WIDTH, generator=generator, dtype=torch.float64)
+    # Worlds in their first step, a few steps in, and further in than the window.
+    begins = torch.zeros(5, STEPS, dtype=torch.bool)
+    begins[:, 0] = True
+    for world, step in enumerate((39, 37, 33, 20)):
+        begins[world, step] = True
+    number = torch.arange(STEPS) - torch.where(begins, torch.arange(STEPS), 0).cummax(1).values
+    whole = module(x, segments_to_rows(begins, WINDOW))
+    cache = module.empty_cache(5)
+    # As many as the window holds before its newest; the one before is of no account.
+    context = slice(40 - (WINDOW - 1), 40)
+    module.prefill(x[:, context], segments_to_rows(begins[:, context], WINDOW), number[:, context], cache)
+    for step in range(40, STEPS):
+        torch.testing.assert_close(module.step(x[:, step], cache), whole[:, step], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_memory_is_seen_and_does_not_look(options: dict[str, Any]) -> None:
+    module = made(options)
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(BATCH, STEPS, WIDTH, generator=generator, dtype=torch.float64)
+    rows = segments_to_rows(torch.rand(BATCH, STEPS, generator=generator) < 0.1, WINDOW)
+    torch.testing.assert_close(module(x[:, 20:], rows, memory=x[:, :20]), module(x, rows)[:, 20:])
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_statistics_are_those_of_what_is_computed(options: dict[str, Any]) -> None:
+    module = made(options)
+    x = torch.randn(BATCH, STEPS, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    figures = module.stats(x, sample_rows=None)
+    with torch.no_grad():
+        # All values are one, so that each head puts out the sum of its weights.
+        module.value.weight.zero_()
+        module.value.bias = torch.nn.Parameter(torch.ones(module.value.out_features, dtype=torch.float64))
+        module.out = torch.nn.Identity()
+        masses = module(x).unflatten(2, (4, module.head_dim))[..., 0]
+    torch.testing.assert_close(figures.mass, masses.mean((0, 1)).float(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -58,14 +58,17 @@ def run(argv: list[str]) -> int:
 def _envs(options: ListOptions) -> list[dict[str, Any]]:
     import gymnasium
 
-    from rlstab.envs.registry import native_ids
+    from rlstab.envs.registry import native_ids, own_ids, runs_natively
 
     native = native_ids()
     newest: dict[str, int] = {}
     for spec in gymnasium.registry.values():
         stem = f"{spec.namespace or ''}/{spec.name}"
         newest[stem] = max(newest.get(stem, 0), spec.version or 0)
-    rows = [{"name": name, "runs": "native batch", "max_episode_steps": _time_limit(name)} for name in native]
+    rows: list[dict[str, Any]] = []
+    for name in (*native, *own_ids()):
+        runs = "native batch" if runs_natively(name) else "gymnasium"
+        rows.append({"name": name, "runs": runs, "max_episode_steps": _time_limit(name)})
     for name, spec in sorted(gymnasium.registry.items()):
         superseded = (spec.version or 0) < newest[f"{spec.namespace or ''}/{spec.name}"]
         if name in native or spec.namespace == "rlstab" or (superseded and not options.all):

@@ -22,10 +22,18 @@ _PREFIX = "rlstab/"
 
 
 def native_ids() -> list[str]:
-    """Ids that run in batched native code, without the ``rlstab/`` prefix."""
+    """Ids of gymnasium's that run in batched native code, without the ``rlstab/`` prefix."""
     from rlstab.envs.gym_mujoco import TASKS
 
     return list(TASKS)
+
+
+def own_ids() -> list[str]:
+    """Ids of this package's own environments: ``rlstab/...``, without a namesake in gymnasium."""
+    from rlstab.envs import memory
+    from rlstab.envs.gym_mujoco import VARIANT_OF
+
+    return [*VARIANT_OF, *memory.TASKS, *memory.ROOMS]
 
 
 def make_task(env_id: str, **task_kwargs: Any) -> Task:
@@ -34,7 +42,7 @@ def make_task(env_id: str, **task_kwargs: Any) -> Task:
     Parameters
     ----------
     env_id
-        ``"Hopper-v5"`` or ``"rlstab/Hopper-v5"``; without a version, the latest.
+        ``"Hopper-v5"`` or ``"rlstab/Hopper-v5"``, ``"rlstab/HopperP-v0"``; without a version, the latest.
     task_kwargs
         The task's constants, named as gymnasium's constructor arguments.
 
@@ -43,35 +51,34 @@ def make_task(env_id: str, **task_kwargs: Any) -> Task:
     UserError
         No native task has this id, or it has no such constant.
     """
-    from rlstab.envs.gym_mujoco import TASKS
+    from rlstab.envs.gym_mujoco import ALL_TASKS
 
-    name = resolve_id(env_id).removeprefix(_PREFIX)
-    if name not in TASKS:
-        message = f"no native environment '{env_id}'{suggest(name, TASKS)}"
-        raise UserError(message)
+    full = resolve_id(env_id)
+    name = _native_name(full)
+    if name is None:
+        near = suggest(full.removeprefix(_PREFIX), ALL_TASKS) or suggest(full, ALL_TASKS)
+        raise UserError(f"no native environment '{env_id}'{near}")
     known = _settings(name)
     unknown = sorted(task_kwargs.keys() - known)
     if unknown:
         raise UserError(_no_setting(env_id, unknown, known))
-    return TASKS[name](**task_kwargs)
+    return ALL_TASKS[name](**task_kwargs)
 
 
 def runs_natively(
     env_id: str | Callable[[], Any], env_kwargs: Mapping[str, Any] | None = None, backend: Backend = "auto"
 ) -> bool:
-    """Whether `make_vec` would make native batched physics of this: there is such a task, and it has these settings.
+    """Whether `make_vec` would make a native batch of this: there is such a task, and it has these settings.
 
     Asked for by its prefix or by ``backend="native"``, it is native whatever the settings; wrong ones are refused.
     """
-    from rlstab.envs.gym_mujoco import TASKS
-
     if not isinstance(env_id, str) or backend == "gymnasium":
         return False
     full = resolve_id(env_id)
-    name = full.removeprefix(_PREFIX)
-    if name not in TASKS:
-        return False
-    return backend == "native" or name != full or (env_kwargs or {}).keys() <= _settings(name)
+    name = _native_name(full)
+    if name is None:
+        return _needs_memory(full)
+    return backend == "native" or full.startswith(_PREFIX) or (env_kwargs or {}).keys() <= _settings(name)
 
 
 def make_vec(
@@ -89,9 +96,9 @@ def make_vec(
 ) -> VectorEnv[Any, Any, Any]:
     """Make ``num_envs`` copies of an environment that step together.
 
-    Native batched physics where there is one (`native_ids`; equal to gymnasium's environment of the same name), else
-    `gymnasium.vector`. Both reset a world in the step that ends its episode and put the last observation into
-    ``infos["final_obs"]`` (see `BatchEnv`).
+    A native batch where there is one (`native_ids`, equal to gymnasium's environment of the same name, and most of
+    `own_ids`), else `gymnasium.vector`. Both reset a world in the step that ends its episode and put the last
+    observation into ``infos["final_obs"]`` (see `BatchEnv`).
 
     Parameters
     ----------
@@ -137,6 +144,14 @@ def make_vec(
         raise UserError(f"backend is {' or '.join(map(repr, get_args(Backend)))}, not {backend!r}")
     if isinstance(env_id, str):
         env_id = resolve_id(env_id)
+    if isinstance(env_id, str) and backend != "gymnasium" and _needs_memory(env_id):
+        from rlstab.envs.memory import make_task as make_memory_task
+        from rlstab.envs.memory.batch import MemoryVec
+
+        if disturbances:
+            raise UserError(f"disturbances act on the physics of a robot, and {env_id} has none")
+        task = make_memory_task(env_id, **kwargs)
+        return MemoryVec(task, num_envs, seed, max_episode_steps=max_episode_steps, world_offset=world_offset)
     if backend == "native":
         make_task(str(env_id), **kwargs)  # Raises with the nearest names.
     if isinstance(env_id, str) and runs_natively(env_id, kwargs, backend):
@@ -152,6 +167,7 @@ def make_vec(
             world_offset=world_offset,
         )
     if isinstance(env_id, str):
+        _refuse_own_without_prefix(env_id)
         _refuse_what_no_backend_has(env_id, kwargs)
     if disturbances:
         raise UserError(_why_not_native(env_id, kwargs, backend))
@@ -168,17 +184,41 @@ def make_vec(
     )
 
 
+def _native_name(full: str) -> str | None:
+    """Under which name the tasks have an id; None if they don't. Those that gymnasium has need no prefix."""
+    from rlstab.envs.gym_mujoco import ALL_TASKS, TASKS
+
+    if full in ALL_TASKS:
+        return full
+    name = full.removeprefix(_PREFIX)
+    return name if name in TASKS else None
+
+
+def _needs_memory(full: str) -> bool:
+    """Whether an id is a memory task's, which is batched too, but has no physics."""
+    from rlstab.envs import memory
+
+    return full in memory.TASKS
+
+
 def _settings(name: str) -> set[str]:
     """Constants of a native task."""
-    from rlstab.envs.gym_mujoco import TASKS
+    from rlstab.envs.gym_mujoco import ALL_TASKS
 
-    return {field.name for field in dataclasses.fields(TASKS[name])}
+    return {field.name for field in dataclasses.fields(ALL_TASKS[name])}
 
 
 def _no_setting(env_id: str, unknown: Sequence[str], known: Iterable[str]) -> str:
     hint = suggest(unknown[0], known)
     near = f"{hint} It" if hint else "; it"
     return f"{env_id} has no setting {', '.join(unknown)}{near} has {', '.join(sorted(known))}"
+
+
+def _refuse_own_without_prefix(env_id: str) -> None:
+    # Gymnasium's ids stand for the native tasks too; ours are asked for by their whole name.
+    full = resolve_id(f"{_PREFIX}{env_id}")
+    if full in own_ids() and env_id not in gymnasium.registry:
+        raise UserError(f"there is no environment '{env_id}'; did you mean '{full}'?")
 
 
 def _refuse_what_no_backend_has(env_id: str, kwargs: Mapping[str, Any]) -> None:
@@ -219,9 +259,10 @@ def _why_not_native(env_id: str | Callable[[], Any], kwargs: dict[str, Any], bac
     from rlstab.envs.gym_mujoco import TASKS
 
     rule = "disturbances act on native environments only"
-    if isinstance(env_id, str) and env_id in TASKS:
+    name = _native_name(env_id) if isinstance(env_id, str) else None
+    if name is not None:
         if backend == "gymnasium":
             return f"{rule}, but the gymnasium backend was asked for"
-        foreign = sorted(kwargs.keys() - {field.name for field in dataclasses.fields(TASKS[env_id])})
+        foreign = sorted(kwargs.keys() - _settings(name))
         return f"{rule}, and the native {env_id} has no setting {', '.join(foreign)}"
     return f"{rule} ({', '.join(TASKS)}); {env_id} is not one"

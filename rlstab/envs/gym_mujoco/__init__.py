@@ -1,4 +1,4 @@
-"""Gymnasium's v5 MuJoCo tasks, written for many worlds at once."""
+"""Gymnasium's v5 MuJoCo tasks, written for many worlds at once, and variants of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rlstab.envs.gym_mujoco.base import GymMujocoTask
 
-__all__ = ["TASKS"]
+__all__ = ["ALL_TASKS", "TASKS", "VARIANT_OF"]
 
 
 class _LazyTasks(Mapping[str, "type[GymMujocoTask]"]):
@@ -32,16 +32,31 @@ class _LazyTasks(Mapping[str, "type[GymMujocoTask]"]):
         return len(self._places)
 
 
-TASKS: Mapping[str, type[GymMujocoTask]] = _LazyTasks(
-    {
-        "InvertedPendulum-v5": "inverted_pendulum:InvertedPendulum",
-        "InvertedDoublePendulum-v5": "inverted_double_pendulum:InvertedDoublePendulum",
-        "Hopper-v5": "hopper:Hopper",
-        "Walker2d-v5": "walker2d:Walker2d",
-        "HalfCheetah-v5": "half_cheetah:HalfCheetah",
-        "Ant-v5": "ant:Ant",
-        "Humanoid-v5": "humanoid:Humanoid",
-        "Swimmer-v5": "swimmer:Swimmer",
-        "Reacher-v5": "reacher:Reacher",
-    }
+_GYMNASIUMS = {
+    "InvertedPendulum-v5": "inverted_pendulum:InvertedPendulum",
+    "InvertedDoublePendulum-v5": "inverted_double_pendulum:InvertedDoublePendulum",
+    "Hopper-v5": "hopper:Hopper",
+    "Walker2d-v5": "walker2d:Walker2d",
+    "HalfCheetah-v5": "half_cheetah:HalfCheetah",
+    "Ant-v5": "ant:Ant",
+    "Humanoid-v5": "humanoid:Humanoid",
+    "Swimmer-v5": "swimmer:Swimmer",
+    "Reacher-v5": "reacher:Reacher",
+}
+_VARIANTS = {
+    "rlstab/HopperP-v0": ("Hopper-v5", "position_only:HopperP"),
+    "rlstab/Walker2dP-v0": ("Walker2d-v5", "position_only:Walker2dP"),
+    "rlstab/HalfCheetahP-v0": ("HalfCheetah-v5", "position_only:HalfCheetahP"),
+    "rlstab/AntP-v0": ("Ant-v5", "position_only:AntP"),
+}
+
+TASKS: Mapping[str, type[GymMujocoTask]] = _LazyTasks(_GYMNASIUMS)
+"""Tasks that equal gymnasium's environment of the same id."""
+
+VARIANT_OF: Mapping[str, str] = {id: origin for id, (origin, _) in _VARIANTS.items()}
+"""Ids of tasks that gymnasium does not have, and which of gymnasium's each one derives from."""
+
+ALL_TASKS: Mapping[str, type[GymMujocoTask]] = _LazyTasks(
+    _GYMNASIUMS | {id: place for id, (_, place) in _VARIANTS.items()}
 )
+"""Both."""

@@ -37,6 +37,11 @@ def velocity_terms(model: Any) -> tuple[ObservationTerm, ...]:
     return _joint_terms(model, "velocity", _VELOCITY, (("", "rad/s"),))
 
 
+def without_velocities(terms: tuple[ObservationTerm, ...]) -> tuple[ObservationTerm, ...]:
+    """All but those of `velocity_terms`, for a task that hides them."""
+    return tuple(term for term in terms if not term.name.startswith("velocity/"))
+
+
 def clipped(terms: tuple[ObservationTerm, ...], limits: tuple[float, float]) -> tuple[ObservationTerm, ...]:
     """The same terms, kept within ``limits`` by the task."""
     return tuple(replace(term, clip=limits) for term in terms)

@@ -256,3 +256,13 @@ register(
         zero_based=True,
     )
 )
+register(
+    MethodInfo(
+        name="transformer_ppo",
+        summary="PPO with a transformer that remembers the newest steps; for tasks that need a memory",
+        package="rlstab.controllers.transformer_ppo",
+        config_name="TransformerPPOConfig",
+        actions=("continuous", "discrete", "multi-discrete", "multi-binary"),
+        observations=("continuous", "discrete"),
+    )
+)

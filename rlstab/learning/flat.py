@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,22 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from rlstab.policies.tensors import to_array, to_tensor
+
+
+class Optimizer(Protocol):
+    """Moves flat parameters against their gradient."""
+
+    def step(self, learning_rate: float) -> None:
+        """Take one step."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
 
 
 class FlatParameters:
@@ -29,6 +45,8 @@ class FlatParameters:
         All parameters, ``(size,)``.
     gradient
         Their gradients, ``(size,)``.
+    pieces
+        Where each parameter lies in both.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -37,11 +55,13 @@ class FlatParameters:
         self.vector: Tensor = flat
         self.gradient: Tensor = torch.zeros_like(flat)
         offset = 0
+        self.pieces: list[slice] = []
         for parameter in self._parameters:
-            end = offset + parameter.numel()
-            parameter.data = flat[offset:end].view_as(parameter)
-            parameter.grad = self.gradient[offset:end].view_as(parameter)
-            offset = end
+            piece = slice(offset, offset + parameter.numel())
+            parameter.data = flat[piece].view_as(parameter)
+            parameter.grad = self.gradient[piece].view_as(parameter)
+            self.pieces.append(piece)
+            offset = piece.stop
 
     def clip_gradient(self, max_norm: float) -> Tensor:
         """Scale the gradient down to Euclidean norm ``max_norm`` if it is longer; returns the norm before."""
@@ -59,11 +79,14 @@ class FlatAdam:
         What to optimise.
     eps
         Added to the root of the second moment; 1e-5 as in Stable-Baselines3's PPO.
+    weight_decay
+        Share of the parameters, times the learning rate, that each step takes away: AdamW (arXiv:1711.05101).
     """
 
-    def __init__(self, parameters: FlatParameters, eps: float = 1e-5) -> None:
+    def __init__(self, parameters: FlatParameters, eps: float = 1e-5, weight_decay: float = 0.0) -> None:
         self._parameters = parameters
         self._eps = eps
+        self._weight_decay = weight_decay
         vector = parameters.vector
         self._mean = torch.zeros_like(vector)
         self._square = torch.zeros_like(vector)
@@ -72,6 +95,8 @@ class FlatAdam:
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Move the parameters against their gradient."""
+        if self._weight_decay:
+            self._parameters.vector.mul_(1.0 - learning_rate * self._weight_decay)
         adam(
             [self._parameters.vector],
             [self._parameters.gradient],
@@ -88,6 +113,11 @@ class FlatAdam:
             eps=self._eps,
             maximize=False,
         )
+
+    def restart(self) -> None:
+        """Forget the moments and count the steps anew."""
+        for part in (self._mean, self._square, self._step):
+            part.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and step count."""

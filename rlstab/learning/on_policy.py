@@ -14,9 +14,9 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from rlstab.errors import UserError
-from rlstab.learning.flat import FlatAdam, FlatParameters
+from rlstab.learning.flat import FlatAdam, FlatParameters, Optimizer
 from rlstab.learning.on_policy_config import OnPolicyConfig
-from rlstab.learning.rollout import ReturnNormalizer, Rollout, generalised_advantages
+from rlstab.learning.rollout import ReturnNormalizer, Rollout, Storage, generalised_advantages
 from rlstab.learning.sb3_face import SB3Face, per_world_infos
 from rlstab.learning.surrogate import Minibatch, StepStatistics, gradient_rule
 from rlstab.policies.actor_critic import ActorCriticPolicy, NetworkConfig
@@ -77,13 +77,11 @@ class OnPolicyLearner(SB3Face):
                 f"({self.config.n_steps} steps of {self.num_envs} worlds): choose a divisor"
             )
             raise UserError(message)
-        self.policy = ActorCriticPolicy(
-            env.single_observation_space, env.single_action_space, self._network_config(), seed, self.device
-        )
+        self.policy = self._make_policy(seed)
         self.network = self.policy.module
         self._flat = FlatParameters(self.network.parameters())
-        self._optimizer = FlatAdam(self._flat)
-        self._gradient = gradient_rule(self.network, self.config)
+        self._optimizer = self._make_optimizer(self._flat)
+        self._gradient = self._make_gradient()
         self._rollout = self._make_rollout()
         self._return_normalizer = ReturnNormalizer(self.num_envs, self.config.gamma, self.device)
         self._generator = torch.Generator(device=self.device).manual_seed(seed)
@@ -123,19 +121,19 @@ class OnPolicyLearner(SB3Face):
     @torch.no_grad()
     def collect(self, watcher: Any = None) -> bool:
         """Fill the rollout storage. Returns whether ``watcher`` lets the training go on."""
-        rollout, network, head = self._rollout, self.network, self.network.head
+        rollout, head = self._rollout, self.network.head
         rollout.clear()
         observation = self._observation
         sample = head.sampler(self.config.n_steps, self.num_envs, self._generator)
         if watcher is not None:
             watcher.on_rollout_start()
         for step in range(self.config.n_steps):
-            features = network.features(rollout.observe(step, observation))
-            action = sample(step, network.actor(features))
+            action = sample(step, self._act(step, rollout.observe(step, observation)))
             rollout.actions[step] = action
             chosen = head.to_environment(action).cpu().numpy()
             observation, reward, terminated, truncated, infos = self.env.step(chosen)
             rollout.record(step, reward, terminated, truncated, infos)
+            self._note(step)
             self.num_timesteps += self.num_envs
             ended = self._count_episodes(reward, terminated, truncated, bool(infos))
             if watcher is not None:
@@ -162,11 +160,10 @@ class OnPolicyLearner(SB3Face):
         config, rollout = self.config, self._rollout
         samples = self._samples()
         learning_rate = self._learning_rate()
-        count = samples.returns.shape[0]
         statistics: list[StepStatistics] = []
         stopped = False
         for _ in range(config.n_epochs):
-            order = torch.randperm(count, generator=self._generator, device=self.device)
+            order = torch.randperm(samples.count, generator=self._generator, device=self.device)
             # Only the last pass is reported: the policy has then moved furthest.
             statistics = []
             for batch in samples.minibatches(order, config.batch_size):
@@ -175,8 +172,7 @@ class OnPolicyLearner(SB3Face):
                 if config.target_kl is not None and statistics[-1].approx_kl() > 1.5 * config.target_kl:
                     stopped = True
                     break
-                self._flat.clip_gradient(config.max_grad_norm)
-                self._optimizer.step(learning_rate)
+                self._step(learning_rate)
             if stopped:
                 break
         if self.network.normalizer is not None:
@@ -234,6 +230,10 @@ class OnPolicyLearner(SB3Face):
         """Close the environment."""
         self.env.close()
 
+    def _make_policy(self, seed: int) -> Any:
+        observation, action = self.env.single_observation_space, self.env.single_action_space
+        return ActorCriticPolicy(observation, action, self._network_config(), seed, self.device)
+
     def _network_config(self) -> NetworkConfig:
         config = self.config
         return NetworkConfig(
@@ -243,18 +243,36 @@ class OnPolicyLearner(SB3Face):
             normalize_observation=config.normalize_observation,
         )
 
+    def _make_optimizer(self, parameters: FlatParameters) -> Optimizer:
+        return FlatAdam(parameters)
+
+    def _make_gradient(self) -> Callable[[Any], StepStatistics]:
+        return gradient_rule(self.network, self.config)
+
     def _make_rollout(self) -> Rollout:
+        return Rollout(self.config.n_steps, self.num_envs, self._storage(), self.device)
+
+    def _storage(self) -> Storage:
         observation, action = self.env.single_observation_space, self.env.single_action_space
-        image = observation.dtype == np.uint8
-        return Rollout(
-            self.config.n_steps,
-            self.num_envs,
+        return Storage(
             tuple(observation.shape or ()),
+            torch.uint8 if observation.dtype == np.uint8 else torch.float32,
             () if isinstance(action, spaces.Discrete) else (int(np.prod(action.shape or ())),),
-            torch.uint8 if image else torch.float32,
             torch.float32 if isinstance(action, spaces.Box | spaces.MultiBinary) else torch.int64,
-            self.device,
         )
+
+    def _act(self, step: int, observation: Tensor) -> Tensor:
+        """Outputs of the actor ``(num_envs, head.inputs)`` before a step."""
+        del step
+        return self.network.actor(self.network.features(observation))
+
+    def _note(self, step: int) -> None:
+        """Take notice of a step that the rollout has recorded."""
+
+    def _step(self, learning_rate: float) -> None:
+        """Move the parameters against the gradient."""
+        self._flat.clip_gradient(self.config.max_grad_norm)
+        self._optimizer.step(learning_rate)
 
     def _learning_rate(self) -> float:
         if self.config.learning_rate_schedule == "constant":
@@ -264,7 +282,7 @@ class OnPolicyLearner(SB3Face):
         return self.config.learning_rate * max(0.0, 1.0 - done)
 
     @torch.no_grad()
-    def _samples(self) -> Minibatch:
+    def _samples(self) -> Any:
         """Flatten the rollout into samples with log-probabilities, advantages and returns."""
         config, rollout, network = self.config, self._rollout, self.network
         observations = rollout.observations.flatten(0, 1)
@@ -279,25 +297,39 @@ class OnPolicyLearner(SB3Face):
             if taken.shape[0]:
                 log_probs.append(network.head(network.actor(features[: taken.shape[0]])).log_prob(taken))
             inputs.append(features if network.trunk is None else chunk)
+        cut = rollout.truncations()
+        value_table = torch.cat(values).view(config.n_steps + 1, self.num_envs)
+        advantages, returns = self._advantages(value_table, None if cut is None else network.value(cut[2]))
+        count = actions.shape[0]
+        return Minibatch(
+            inputs=torch.cat(inputs)[:count],
+            actions=actions,
+            log_probs=torch.cat(log_probs),
+            advantages=advantages.flatten(),
+            returns=returns.flatten(),
+            values=value_table[:-1].flatten(),
+        )
+
+    def _advantages(self, values: Tensor, cut_values: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Advantages and returns ``(n_steps, num_envs)``.
+
+        Parameters
+        ----------
+        values
+            ``(n_steps + 1, num_envs)``.
+        cut_values
+            Those of `Rollout.truncations`, ``(k,)``.
+        """
+        config, rollout = self.config, self._rollout
         rewards, dones = rollout.rewards, rollout.dones
         if config.normalize_reward:
             rewards = self._return_normalizer(rewards, dones)
         cut = rollout.truncations()
-        if cut is not None:
-            steps, worlds, final = cut
+        if cut is not None and cut_values is not None:
+            steps, worlds, _ = cut
             rewards = rewards.clone()
-            rewards[steps, worlds] += config.gamma * network.value(final)
-        value_table = torch.cat(values).view(config.n_steps + 1, self.num_envs)
-        advantages, returns = generalised_advantages(rewards, value_table, dones, config.gamma, config.gae_lambda)
-        count = actions.shape[0]
-        return Minibatch(
-            torch.cat(inputs)[:count],
-            actions,
-            torch.cat(log_probs),
-            advantages.flatten(),
-            returns.flatten(),
-            value_table[:-1].flatten(),
-        )
+            rewards[steps, worlds] += config.gamma * cut_values
+        return generalised_advantages(rewards, values, dones, config.gamma, config.gae_lambda)
 
     def _count_episodes(
         self, reward: Any, terminated: Any, truncated: Any, any_ended: bool
@@ -327,7 +359,7 @@ class OnPolicyLearner(SB3Face):
             "rollout/length_mean": float(np.mean(self._recent_lengths)),
         }
 
-    def _update_metrics(self, samples: Minibatch, statistics: list[StepStatistics]) -> dict[str, float]:
+    def _update_metrics(self, samples: Any, statistics: list[StepStatistics]) -> dict[str, float]:
         summaries = [result.summary(self.config.clip_range) for result in statistics]
         metrics = {
             f"train/{name}": float(torch.stack([summary[name] for summary in summaries]).mean())

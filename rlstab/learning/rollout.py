@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How observations and actions of one environment are kept: vectors as float32, images as uint8."""
+
+    observation_shape: tuple[int, ...]
+    observation_dtype: torch.dtype
+    action_shape: tuple[int, ...]
+    action_dtype: torch.dtype
+
+    def observations(self, *lead: int, device: torch.device) -> Tensor:
+        """Zeros with leading axes."""
+        return torch.zeros((*lead, *self.observation_shape), dtype=self.observation_dtype, device=device)
+
+    def actions(self, *lead: int, device: torch.device) -> Tensor:
+        """Zeros with leading axes."""
+        return torch.zeros((*lead, *self.action_shape), dtype=self.action_dtype, device=device)
 
 
 class Rollout:
@@ -17,32 +36,18 @@ class Rollout:
     ----------
     n_steps, num_envs
         Leading axes.
-    observation_shape, action_shape
-        Of one environment.
-    observation_dtype, action_dtype
-        Storage types; vectors are kept as float32, images as uint8.
+    storage
+        Shapes and types.
     device
         Where the arrays live.
     """
 
-    def __init__(
-        self,
-        n_steps: int,
-        num_envs: int,
-        observation_shape: tuple[int, ...],
-        action_shape: tuple[int, ...],
-        observation_dtype: torch.dtype,
-        action_dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        lead = (n_steps, num_envs)
+    def __init__(self, n_steps: int, num_envs: int, storage: Storage, device: torch.device) -> None:
         # One row more than steps: the observation after the last step, whose value closes the advantages.
-        self.observations = torch.zeros(
-            (n_steps + 1, num_envs, *observation_shape), dtype=observation_dtype, device=device
-        )
-        self.actions = torch.zeros((*lead, *action_shape), dtype=action_dtype, device=device)
-        self.rewards = torch.zeros(lead, device=device)
-        self.dones = torch.zeros(lead, device=device)
+        self.observations = storage.observations(n_steps + 1, num_envs, device=device)
+        self.actions = storage.actions(n_steps, num_envs, device=device)
+        self.rewards = torch.zeros(n_steps, num_envs, device=device)
+        self.dones = torch.zeros(n_steps, num_envs, device=device)
         # Sparse by design: (step, world, last observation) of episodes that a time limit cut.
         self._truncated: list[tuple[int, int, NDArray[Any]]] = []
 
@@ -72,11 +77,15 @@ class Rollout:
             for world in np.flatnonzero(truncated & ~terminated).tolist():
                 self._truncated.append((step, world, np.array(infos["final_obs"][world])))
 
-    def truncations(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Steps ``(k,)``, worlds ``(k,)`` and last observations ``(k, ...)`` of episodes cut by a time limit."""
-        if not self._truncated:
+    def truncations(self, since: int = 0) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Steps ``(k,)``, worlds ``(k,)`` and last observations ``(k, ...)`` of episodes cut by a time limit.
+
+        In order of steps; those before ``since`` are left out.
+        """
+        found = [cut for cut in self._truncated if cut[0] >= since]
+        if not found:
             return None
-        steps, worlds, observations = zip(*self._truncated, strict=True)
+        steps, worlds, observations = zip(*found, strict=True)
         device = self.rewards.device
         final = torch.from_numpy(np.stack(observations)).to(device, self.observations.dtype)
         return torch.tensor(steps, device=device), torch.tensor(worlds, device=device), final

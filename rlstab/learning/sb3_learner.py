@@ -20,7 +20,6 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from rlstab.envs.batch_env import BatchEnv
 from rlstab.envs.sb3 import SB3VecEnv
 from rlstab.errors import UserError
 from rlstab.learning.global_random import GlobalRandom
@@ -177,7 +176,7 @@ class SB3Learner:
         algorithm.action_space.np_random.bit_generator.state = tree["action_space_random"]
         if tree["env"] is not None:
             self.env.load_state_dict(tree["env"])  # type: ignore[attr-defined]
-        if isinstance(self.env, BatchEnv):
+        if getattr(self.env, "resumes_exactly", False):
             self._vec_env.load_state_dict(tree["adapter"])
             algorithm._last_obs = np.array(tree["last_observation"])
         else:

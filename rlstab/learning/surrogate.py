@@ -7,12 +7,13 @@ number of operations, not by arithmetic, so this is where most of the time of sm
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
+from torch.distributions import Distribution
 
 from rlstab.learning.on_policy_config import OnPolicyConfig
 from rlstab.policies.actor_critic import ActorCritic
@@ -21,24 +22,35 @@ from rlstab.policies.networks import MLP
 
 
 @dataclass(frozen=True)
-class Minibatch:
-    """Samples of one gradient step; the first axis of every array is the sample.
+class Targets:
+    """What the loss of some samples needs beside the network's outputs; the first axis of every array is the sample."""
 
-    ``inputs`` are the network's inputs: normalised features for perceptrons, raw images for convolutions.
-    """
-
-    inputs: Tensor
     actions: Tensor
     log_probs: Tensor
     advantages: Tensor
     returns: Tensor
     values: Tensor
 
+
+@dataclass(frozen=True)
+class Minibatch(Targets):
+    """Samples of one gradient step.
+
+    ``inputs`` are the network's inputs: normalised features for perceptrons, raw images for convolutions.
+    """
+
+    inputs: Tensor
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return self.returns.shape[0]
+
     def minibatches(self, order: Tensor, size: int) -> Iterator[Minibatch]:
         """Cut the samples, taken in ``order``, into pieces of ``size``; the last may be shorter."""
-        arrays = (self.inputs, self.actions, self.log_probs, self.advantages, self.returns, self.values)
-        for pieces in zip(*(array[order].split(size) for array in arrays), strict=True):
-            yield Minibatch(*pieces)
+        names = [field.name for field in fields(self)]
+        for pieces in zip(*(getattr(self, name)[order].split(size) for name in names), strict=True):
+            yield Minibatch(**dict(zip(names, pieces, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,42 @@ def standardise(advantages: Tensor) -> Tensor:
     return (advantages - mean) / (std + 1e-8)
 
 
+def surrogate_loss(
+    distribution: Distribution, values: Tensor, targets: Targets, config: OnPolicyConfig
+) -> tuple[Tensor, StepStatistics]:
+    """Loss of PPO as in Stable-Baselines3: clipped surrogate, squared error of the values, entropy.
+
+    Parameters
+    ----------
+    distribution
+        Of the actions now, batch of samples.
+    values
+        Estimates now, ``(batch,)``.
+    targets
+        Of the same samples.
+    config
+        Weights and clips.
+
+    Returns
+    -------
+    loss, statistics
+        A scalar to differentiate, and what it was made of.
+    """
+    advantages = standardise(targets.advantages) if config.normalize_advantage else targets.advantages
+    log_ratio = distribution.log_prob(targets.actions) - targets.log_probs
+    ratio = log_ratio.exp()
+    plain = ratio * advantages
+    clipped = ratio.clamp(1.0 - config.clip_range, 1.0 + config.clip_range) * advantages
+    policy_loss = -torch.minimum(plain, clipped).mean()
+    if config.clip_range_vf is not None:
+        values = targets.values + (values - targets.values).clamp(-config.clip_range_vf, config.clip_range_vf)
+    squared_error = (targets.returns - values).square()
+    entropy = distribution.entropy().mean()
+    loss = policy_loss - config.ent_coef * entropy + config.vf_coef * squared_error.mean()
+    samples = (plain, clipped, squared_error, entropy, log_ratio, ratio)
+    return loss, StepStatistics(*(sample.detach() for sample in samples))
+
+
 class AutogradGradient:
     """The loss of PPO as in Stable-Baselines3, differentiated by autograd."""
 
@@ -102,22 +150,11 @@ class AutogradGradient:
         """See `GradientRule`."""
         network, config = self._network, self._config
         features = batch.inputs if network.trunk is None else network.features(batch.inputs)
-        distribution = network.head(network.actor(features))
-        values = network.critic(features).squeeze(-1)
-        advantages = standardise(batch.advantages) if config.normalize_advantage else batch.advantages
-
-        log_ratio = distribution.log_prob(batch.actions) - batch.log_probs
-        ratio = log_ratio.exp()
-        plain = ratio * advantages
-        clipped = ratio.clamp(1.0 - config.clip_range, 1.0 + config.clip_range) * advantages
-        policy_loss = -torch.minimum(plain, clipped).mean()
-        if config.clip_range_vf is not None:
-            values = batch.values + (values - batch.values).clamp(-config.clip_range_vf, config.clip_range_vf)
-        squared_error = (batch.returns - values).square()
-        entropy = distribution.entropy().mean()
-        (policy_loss - config.ent_coef * entropy + config.vf_coef * squared_error.mean()).backward()
-        samples = (plain, clipped, squared_error, entropy, log_ratio, ratio)
-        return StepStatistics(*(sample.detach() for sample in samples))
+        loss, statistics = surrogate_loss(
+            network.head(network.actor(features)), network.critic(features).squeeze(-1), batch, config
+        )
+        loss.backward()
+        return statistics
 
 
 class ClosedFormGradient:

@@ -8,16 +8,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from rlstab.errors import UserError
 from rlstab.policies.base import TorchPolicy, as_batch
 from rlstab.policies.distributions import ActionHead
-from rlstab.policies.networks import MLP, SMALLEST_PICTURE, NatureCNN
-from rlstab.policies.normalizer import RunningNormalizer
+from rlstab.policies.networks import MLP
+from rlstab.policies.observation_input import ObservationInput
 from rlstab.policies.spaces import space_from_json, space_to_json
 from rlstab.policies.tensors import arrays_to_state, state_to_arrays, to_array, to_tensor
 
@@ -38,23 +36,8 @@ class NetworkConfig:
     """Width of the convolutional trunk's output (images only)."""
 
 
-def is_picture(space: gymnasium.Space) -> bool:
-    """Whether observations go through the convolutional trunk: ``uint8``, three axes, and large enough for it.
-
-    Smaller grids of bytes are flattened and treated as vectors.
-    """
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3:
-        return False
-    # Channels are the smaller end axis (see `ActorCritic`).
-    first, middle, last = space.shape
-    return min(middle, max(first, last)) >= SMALLEST_PICTURE
-
-
-class ActorCritic(nn.Module):
-    """Actor, critic and their input processing.
-
-    Vector observations are normalised and go to two separate perceptrons; discrete observations become one-hot
-    vectors; pictures (`is_picture`) go through one shared `NatureCNN`.
+class ActorCritic(ObservationInput):
+    """Actor, critic and their input processing: two separate perceptrons, for pictures behind one shared `NatureCNN`.
 
     Raises
     ------
@@ -69,43 +52,14 @@ class ActorCritic(nn.Module):
         config: NetworkConfig,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            observation_space, generator, normalize=config.normalize_observation, cnn_features=config.cnn_features
+        )
         self.head = ActionHead(action_space, config.log_std_init)
-        self.normalizer: RunningNormalizer | None = None
-        self.trunk: NatureCNN | None = None
-        self.classes = 0
-        self.channels_last = False
-        match observation_space:
-            case spaces.Box(shape=shape) if is_picture(observation_space):
-                # Channels come last in raw images and first after frame stacking; the smaller end axis tells.
-                self.channels_last = shape[-1] < shape[0]
-                chw = (shape[2], shape[0], shape[1]) if self.channels_last else (shape[0], shape[1], shape[2])
-                self.trunk = NatureCNN(chw, config.cnn_features, generator)
-                inputs, hidden = config.cnn_features, ()
-            case spaces.Box():
-                inputs, hidden = int(np.prod(observation_space.shape)), config.hidden_sizes
-                if config.normalize_observation:
-                    self.normalizer = RunningNormalizer(inputs)
-            case spaces.Discrete():
-                self.classes = inputs = int(observation_space.n)
-                self.first_class = int(observation_space.start)
-                hidden = config.hidden_sizes
-            case _:
-                space_to_json(observation_space)  # Raises with what to do about Dict and Tuple.
-                message = f"{type(observation_space).__name__} observations are not supported by this policy"
-                raise UserError(message)
+        inputs = self.size
+        hidden = config.hidden_sizes if self.trunk is None else ()
         self.actor = MLP((inputs, *hidden, self.head.inputs), config.activation, 0.01, generator)
         self.critic = MLP((inputs, *hidden, 1), config.activation, 1.0, generator)
-
-    def features(self, observation: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Network input ``(batch, features)`` from raw observations ``(batch, *space.shape)``."""
-        if self.trunk is not None:
-            image = observation.movedim(-1, 1) if self.channels_last else observation
-            return self.trunk(image.float())
-        if self.classes:
-            return nn.functional.one_hot(observation.long() - self.first_class, self.classes).to(dtype)
-        flat = observation.to(dtype).flatten(start_dim=1)
-        return flat if self.normalizer is None else self.normalizer(flat)
 
     def decide(self, observation: Tensor) -> Tensor:
         """Deterministic action for the environment, from raw float32 observations.

@@ -54,6 +54,11 @@ class ActionHead(nn.Module):
         ``MultiBinary``.
     log_std_init
         Initial logarithm of the standard deviation, in the units of the action.
+
+    Attributes
+    ----------
+    inputs
+        Numbers that the distribution needs for each action, and in which `encode` describes one.
     """
 
     log_std: nn.Parameter | None
@@ -134,6 +139,19 @@ class ActionHead(nn.Module):
         noise = torch.randn((n_steps, batch, self.inputs), generator=generator, device=self.log_std.device)
         noise *= self.log_std.detach().exp()
         return lambda step, outputs: outputs + noise[step]
+
+    def encode(self, action: Tensor) -> Tensor:
+        """Describe sampled actions to a network, ``(batch, inputs)``: clipped to the bounds, bits, or one-hot."""
+        match self.space:
+            case spaces.Box():
+                return action.clamp(self.low, self.high)
+            case spaces.Discrete():
+                return nn.functional.one_hot(action.long(), self.inputs).float()
+            case spaces.MultiDiscrete():
+                parts = [nn.functional.one_hot(action[:, i].long(), n) for i, n in enumerate(self.choices)]
+                return torch.cat(parts, dim=1).float()
+            case _:
+                return action.float()
 
     def to_environment(self, action: Tensor) -> Tensor:
         """What the environment gets: ``Box`` actions are clipped to the bounds and given the space's shape.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 KINDS = {
     "actor_critic": "rlstab.policies.actor_critic:ActorCriticPolicy",
     "sb3": "rlstab.policies.sb3:SB3Policy",
+    "transformer": "rlstab.policies.transformer.policy:TransformerPolicy",
 }
 
 

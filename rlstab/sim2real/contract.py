@@ -25,6 +25,9 @@ MAX_TOLERANCE = 1e-2
 COMMAND_KINDS = ("torque", "position", "velocity", "general", "mixed", "continuous")
 """What an action of real numbers may be; see `ActionLayout`."""
 
+POLICY_TYPES = ("feedforward", "recurrent")
+"""Controllers without and with a state that is carried along."""
+
 MULTIPLE_CHOICE = ("multi-discrete", "multi-binary")
 """Actions of several whole numbers, each between its bounds."""
 
@@ -151,10 +154,12 @@ class Phase:
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """A state the network carries from one control period to the next, zero at the start."""
+    """A state the network carries from one control period to the next, zero at the start of an episode."""
 
     name: str
+    """Of the graph's input. The output with the state after the step is ``next_`` and this."""
     shape: tuple[int, ...]
+    """Of one environment's: the graph has a leading axis for the batch."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +229,7 @@ class Contract:
 
     layout: Layout
     policy_type: str
-    """``feedforward`` is the only type this version runs."""
+    """``feedforward``, or ``recurrent`` if there is state to carry."""
     training: Training
     normaliser: Normaliser | None = None
     phase: Phase | None = None
@@ -236,7 +241,7 @@ class Contract:
     sha256: str = ""
     """SHA-256 of the file's bytes without its metadata entries (`rlstab.sim2real.artefact.network_digest`)."""
     test_vectors: tuple[TestVector, ...] = ()
-    """At least three; recomputed on every load."""
+    """At least three; recomputed on every load. Of a recurrent controller: consecutive steps from the start."""
     tolerance: float = 1e-5
     """Largest ``|difference| / max(1, |action|)`` that a test vector may show on another machine."""
     format_version: int = FORMAT_VERSION
@@ -283,6 +288,9 @@ class Contract:
             return problem
         if not 0 <= self.tolerance <= MAX_TOLERANCE:
             return f"tolerance is {self.tolerance:g}, it must lie between 0 and {MAX_TOLERANCE:g}"
+        problem = _impossible_state(self)
+        if problem:
+            return problem
         layout = self.layout
         for what, part in (("observation", layout.observation), ("action", layout.action)):
             problem = _impossible_space(part)
@@ -310,6 +318,21 @@ class Contract:
             if len(vector.observation) != observation_size or len(vector.action) != action_size:
                 return f"test vector {number} does not have {observation_size} inputs and {action_size} outputs"
         return ""
+
+
+def _impossible_state(contract: Contract) -> str:
+    """Say what is wrong with the kind of policy and its state, or give the empty string."""
+    kind, names = contract.policy_type, [state.name for state in contract.recurrent]
+    if kind not in POLICY_TYPES:
+        return f"policy_type is {kind!r}, it must be one of {', '.join(POLICY_TYPES)}"
+    if (kind == "recurrent") != bool(names):
+        return f"policy_type is '{kind}', and there are {len(names)} recurrent states"
+    if len(set(names)) < len(names):
+        return "two recurrent states have the same name"
+    for state in contract.recurrent:
+        if any(extent < 1 for extent in state.shape):
+            return f"the shape of state {state.name!r} is {list(state.shape)}, every extent must be positive"
+    return ""
 
 
 def _impossible_space(part: ObservationLayout | ActionLayout) -> str:

@@ -26,6 +26,7 @@ from rlstab.sim2real.contract import MULTIPLE_CHOICE, Contract, Layout, Normalis
 from rlstab.sim2real.graph import normalisation
 from rlstab.sim2real.layout import layout_of
 from rlstab.sim2real.policy_onnx import OnnxPolicy
+from rlstab.sim2real.stateful import actions_of, example_inputs, has_state, rolled, states_of
 
 if TYPE_CHECKING:
     import torch
@@ -112,6 +113,8 @@ def export_policy(
 ) -> Artefact:
     """Write a policy's deterministic network, normalisation and clipping included, with its contract.
 
+    A policy with memory becomes a network with its state as further inputs and outputs.
+
     The file is checked before it gets its name: ONNX Runtime must agree with torch to `TOLERANCE` on random and on
     extreme observations, in batches and alone.
 
@@ -147,12 +150,22 @@ def export_policy(
     observations = _probe_observations(layout, normaliser, seed)
     actions = _torch_actions(module, observations, layout)
     chooses = layout.action.n is not None or layout.action.kind in MULTIPLE_CHOICE
+    clear = np.ones(len(actions), np.bool_)
     if chooses and layout.observation.n is None:
         clear = _is_clear_choice(module, observations, actions, layout)
-        observations, actions = observations[clear], actions[clear]
+        if not has_state(module):
+            observations, actions, clear = observations[clear], actions[clear], clear[clear]
+        # A sequence stays whole, since each step matters to all later ones: begin it elsewhere.
+        for _ in range(len(observations) if has_state(module) else 0):
+            if clear[:_TEST_VECTORS].all():
+                break
+            observations = np.roll(observations, -1, axis=0)
+            actions = _torch_actions(module, observations, layout)
+            clear = _is_clear_choice(module, observations, actions, layout)
     contract = Contract(
         layout=layout,
-        policy_type="feedforward",
+        policy_type="recurrent" if has_state(module) else "feedforward",
+        recurrent=states_of(module),
         training=dataclasses.replace(training, versions=training.versions or package_versions()),
         opset=OPSET,
         test_vectors=_test_vectors(observations, actions),
@@ -161,13 +174,13 @@ def export_policy(
     problem = contract.contradiction()
     if problem:
         raise UserError(f"cannot export for {layout.env_id}: {problem}; mend the environment's layout")
-    network = _to_onnx(module, observations)
+    network = _to_onnx(module, *example_inputs(module, observations))
     contract = dataclasses.replace(
         contract,
         normaliser=_normaliser_in(network, normaliser, layout),
         sha256=hashlib.sha256(network).hexdigest(),
     )
-    _compare(OnnxPolicy(network, contract, f"the export of {layout.env_id}"), observations, actions)
+    _compare(OnnxPolicy(network, contract, f"the export of {layout.env_id}"), observations, actions, clear)
     write_artefact(target, network, contract)
     artefact = read_artefact(target)
     OnnxPolicy.from_artefact(artefact)
@@ -204,10 +217,7 @@ def _probe_observations(layout: Layout, normaliser: Normaliser | None, seed: int
 
 
 def _torch_actions(module: torch.nn.Module, observations: NDArray[np.float32], layout: Layout) -> NDArray[Any]:
-    import torch
-
-    with torch.no_grad():
-        output: NDArray[Any] = module(torch.from_numpy(observations)).numpy()  # pyright: ignore[reportUnknownMemberType]
+    output = actions_of(module, observations)
     expected = (len(observations), *layout.action.shape)
     if output.shape != expected:
         raise UserError(f"the policy gives actions of shape {output.shape[1:]}, {layout.env_id} takes {expected[1:]}")
@@ -234,11 +244,16 @@ def _test_vectors(observations: NDArray[Any], actions: NDArray[Any]) -> tuple[Te
     )
 
 
-def _compare(policy: OnnxPolicy, observations: NDArray[Any], actions: NDArray[Any]) -> None:
-    batched, _ = policy.predict(observations)
-    alone = np.stack([policy.predict(observation)[0] for observation in observations])
-    for result in (batched, alone):
-        error = float((np.abs(result - actions) / np.maximum(1.0, np.abs(actions))).max(initial=0.0))
+def _compare(policy: OnnxPolicy, observations: NDArray[Any], actions: NDArray[Any], clear: NDArray[np.bool_]) -> None:
+    """Refuse a network that computes something else where ``clear``, or gives a batch another shape."""
+    if policy.contract.recurrent:
+        alone, together = rolled(policy, observations), rolled(policy, np.stack([observations] * 2, axis=1))
+        results = [alone, together[:, 0], together[:, 1]]
+    else:
+        results = [policy.predict(observations)[0], np.stack([policy.predict(row)[0] for row in observations])]
+    for result in results:
+        differences = np.abs(result - actions) / np.maximum(1.0, np.abs(actions))
+        error = float(differences[clear].max(initial=0.0))
         if result.shape != actions.shape or not error <= TOLERANCE:
             raise UserError(
                 f"ONNX Runtime differs from torch by {error:.2g} (allowed {TOLERANCE:g}), nothing was written: export "
@@ -246,23 +261,23 @@ def _compare(policy: OnnxPolicy, observations: NDArray[Any], actions: NDArray[An
             )
 
 
-def _to_onnx(module: torch.nn.Module, observations: NDArray[np.float32]) -> bytes:
+def _to_onnx(module: torch.nn.Module, example: tuple[torch.Tensor, ...], states: tuple[str, ...]) -> bytes:
     """Serialise a network with free batch size, weights inside and no trace of the machine that made it."""
     import torch
 
-    # Two rows: tracing takes an extent of one for a constant.
-    example = torch.from_numpy(observations[:2])  # pyright: ignore[reportUnknownMemberType]
     batch = torch.export.Dim("batch")
+    # Inputs after the observation are gathered in one variadic argument.
+    shapes: Any = ({0: batch}, tuple({0: batch} for _ in states)) if states else ({0: batch},)
     try:
         with _quiet():
             program: Any = torch.onnx.export(  # pyright: ignore[reportUnknownMemberType]
                 module,
-                (example,),
-                input_names=["observation"],
-                output_names=["action"],
+                example,
+                input_names=["observation", *states],
+                output_names=["action", *(f"next_{name}" for name in states)],
                 opset_version=OPSET,
                 dynamo=True,
-                dynamic_shapes=({0: batch},),
+                dynamic_shapes=shapes,
                 external_data=False,
                 verbose=False,
             )

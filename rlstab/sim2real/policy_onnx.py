@@ -41,17 +41,17 @@ class OnnxPolicy:
     Raises
     ------
     UserError
-        ONNX Runtime refuses the model, the model contradicts the contract (input, output, operator set, normaliser), or
-        it needs something that this version does not feed (recurrent state, a phase clock, normalised observations).
+        ONNX Runtime refuses the model, the model contradicts the contract (inputs, outputs, operator set, normaliser),
+        or it needs something that this version does not feed (a phase clock, normalised observations).
     """
 
     def __init__(self, model: bytes, contract: Contract, source: str = "the network") -> None:
         self.contract = contract
         self._source = source
-        if contract.policy_type != "feedforward" or contract.recurrent or contract.phase is not None:
+        if contract.phase is not None:
             raise UserError(
-                f"{source}: is a '{contract.policy_type}' controller with state or clock inputs, which this version of "
-                "rlstab does not run; export a feed-forward policy"
+                f"{source}: is a controller with a clock input, which this version of rlstab does not run; export a "
+                "policy that reads observations only"
             )
         if contract.normaliser is not None and not contract.normaliser.baked:
             raise UserError(
@@ -62,10 +62,22 @@ class OnnxPolicy:
         self.action_space = _action_space(contract.layout.action)
         self._session = _session(model, source)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type not in _INPUT_DTYPES:
+        if not inputs or len(outputs) != len(inputs) or any(entry.type not in _INPUT_DTYPES for entry in inputs):
             raise UserError(
-                f"{source}: the network must have one input tensor and one output tensor; export the run again"
+                f"{source}: the network must have an observation and an action, and each state as input and output; "
+                "export the run again"
             )
+        found = [entry.name for entry in inputs[1:]], [entry.name for entry in outputs[1:]]
+        names = [state.name for state in contract.recurrent]
+        if found != (names, [f"next_{name}" for name in names]):
+            raise UserError(
+                f"{source}: the network carries the states {found[0]} to {found[1]}, its contract names {names}; "
+                "export the run again"
+            )
+        self._state = {
+            state.name: np.zeros(state.shape, _INPUT_DTYPES[entry.type])
+            for state, entry in zip(contract.recurrent, inputs[1:], strict=True)
+        }
         extents = tuple(inputs[0].shape[1:])
         # Extents that the graph leaves open are names, or nothing.
         if len(extents) != len(contract.layout.observation.shape) or any(
@@ -80,7 +92,7 @@ class OnnxPolicy:
         if contradiction:
             raise UserError(f"{source}: {contradiction}; export the run again")
         self._input, self._input_dtype = str(inputs[0].name), _INPUT_DTYPES[inputs[0].type]
-        self._output_names = [str(outputs[0].name)]
+        self._output_names = [str(output.name) for output in outputs]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> OnnxPolicy:
@@ -116,8 +128,10 @@ class OnnxPolicy:
         observation
             One observation, or several with a leading axis; raw, as the environment gives it.
         state
-            Returned as it is: the network has none.
-        episode_start, deterministic
+            What the previous call returned; ``None`` at the start. Networks without state return it as it is.
+        episode_start
+            ``(batch,)`` bool: where an episode begins, and the state is not read.
+        deterministic
             Accepted for the protocol; the exported network is the deterministic policy.
 
         Returns
@@ -128,17 +142,19 @@ class OnnxPolicy:
         Raises
         ------
         UserError
-            The observation has the wrong shape, or the network's output is not finite.
+            The observation has the wrong shape, the state is that of another batch, or the network's output is not
+            finite.
         """
-        del episode_start, deterministic
+        del deterministic
         observation = np.asarray(observation)
         shape = self.observation_space.shape or ()
         single = observation.ndim == len(shape)
         if observation.shape[observation.ndim - len(shape) :] != shape or observation.ndim > len(shape) + 1:
             raise UserError(f"{self._source}: expects observations of shape {shape}, got {observation.shape}")
         batch = np.ascontiguousarray(observation[None] if single else observation, dtype=self._input_dtype)
+        carried = self._carried(len(batch), state, episode_start)
         try:
-            action: NDArray[Any] = self._session.run(self._output_names, {self._input: batch})[0]
+            action, *after = self._session.run(self._output_names, {self._input: batch, **carried})
         except Exception as error:  # ONNX Runtime's exceptions share no base class.
             message = f"{self._source}: ONNX Runtime cannot run the network ({first_line(error)}); export the run again"
             raise UserError(message) from error
@@ -147,7 +163,26 @@ class OnnxPolicy:
                 "its observation is not finite" if not np.isfinite(batch).all() else "its weights diverged in training"
             )
             raise UserError(f"{self._source}: the network's output is NaN or infinite ({cause}); nothing was commanded")
-        return (action[0] if single else action), state
+        return (action[0] if single else action), (tuple(after) if self._state else state)
+
+    def _carried(self, count: int, state: Any, episode_start: Any) -> dict[str, NDArray[Any]]:
+        """State of ``count`` environments by name, zero where episodes begin."""
+        if not self._state:
+            return {}
+        if state is None:
+            return {name: np.zeros((count, *zero.shape), zero.dtype) for name, zero in self._state.items()}
+        carried: dict[str, NDArray[Any]] = dict(zip(self._state, state, strict=True))
+        batch = len(next(iter(carried.values())))
+        if batch != count:
+            raise UserError(
+                f"{self._source}: the state is that of {batch} environments, there are {count} observations"
+            )
+        starts = np.zeros(count, np.bool_) if episode_start is None else np.atleast_1d(episode_start)
+        if starts.any():
+            carried = {name: value.copy() for name, value in carried.items()}
+            for value in carried.values():
+                value[starts] = 0
+        return carried
 
     def warm_up(self, observation: NDArray[Any]) -> None:
         """See `rlstab.sim2real.runtime.WarmUp`."""
@@ -162,10 +197,11 @@ class OnnxPolicy:
             An action differs by more than the contract's tolerance.
         """
         layout = self.contract.layout
+        state: Any = None
         for number, vector in enumerate(self.contract.test_vectors):
             observation = np.array(vector.observation).reshape(layout.observation.shape)
             expected = np.array(vector.action).reshape(layout.action.shape)
-            action, _ = self.predict(observation)
+            action, state = self.predict(observation, state)
             if action.shape != expected.shape:
                 raise UserError(
                     f"{self._source}: gives actions of shape {action.shape}, its contract says {expected.shape}; "

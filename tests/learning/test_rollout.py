@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from rlstab.learning.rollout import ReturnNormalizer, Rollout, generalised_advantages
+from rlstab.learning.rollout import ReturnNormalizer, Rollout, Storage, generalised_advantages
 
 
 def definition(rewards, values, dones, gamma, lam):
@@ -67,7 +67,7 @@ def test_return_scale_does_not_depend_on_how_rollouts_are_cut(seed, split):
 
 
 def test_truncations_are_kept_and_terminations_are_not():
-    rollout = Rollout(3, 4, (2,), (1,), torch.float32, torch.float32, torch.device("cpu"))
+    rollout = Rollout(3, 4, Storage((2,), torch.float32, (1,), torch.float32), torch.device("cpu"))
     final = np.arange(8.0).reshape(4, 2)
     terminated = np.array([True, False, True, False])
     truncated = np.array([False, True, True, False])

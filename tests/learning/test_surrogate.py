@@ -26,7 +26,9 @@ def make_batch(policy: ActorCriticPolicy, count: int, seed: int) -> Minibatch:
         actions = network.head.sample(outputs, rng)
         log_probs = network.head(outputs).log_prob(actions) + 0.3 * torch.randn(count, generator=rng)
     draw = lambda: torch.randn(count, generator=rng)  # noqa: E731
-    return Minibatch(inputs, actions, log_probs, draw(), draw(), draw())
+    return Minibatch(
+        inputs=inputs, actions=actions, log_probs=log_probs, advantages=draw(), returns=draw(), values=draw()
+    )
 
 
 @settings(max_examples=30)
@@ -92,7 +94,14 @@ def test_gradient_matches_stable_baselines3():
 
     config = OnPolicyConfig(ent_coef=0.01)
     ClosedFormGradient(ours, config)(
-        Minibatch(observations, actions, old, advantages, returns, values.detach().flatten())
+        Minibatch(
+            inputs=observations,
+            actions=actions,
+            log_probs=old,
+            advantages=advantages,
+            returns=returns,
+            values=values.detach().flatten(),
+        )
     )
     for mine, other in pairs:
         torch.testing.assert_close(mine.weight.grad, other.weight.grad, rtol=1e-4, atol=1e-6)

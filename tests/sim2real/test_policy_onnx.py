@@ -48,7 +48,7 @@ def test_a_network_that_computes_something_else_is_refused(write_file: Callable[
 
 def test_a_difference_that_is_nan_does_not_pass(policy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = OnnxPolicy.load(policy_file)
-    monkeypatch.setattr(policy, "predict", lambda observation: (np.full(1, np.nan), None))
+    monkeypatch.setattr(policy, "predict", lambda observation, state: (np.full(1, np.nan), None))
     with pytest.raises(UserError, match="off by nan"):
         policy.check_test_vectors()
 
@@ -71,19 +71,14 @@ def test_an_observation_that_is_nan_is_named_as_the_cause(policy_file: Path) -> 
         OnnxPolicy.load(policy_file).predict(np.full(3, np.nan))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"policy_type": "recurrent"},
-        {"recurrent": (RecurrentState("h", (64,)),)},
-        {"phase": Phase("motion", 2.0)},
-    ],
-)
-def test_inputs_that_nothing_would_feed_are_refused(
-    write_file: Callable[..., Path], changes: dict[str, object]
-) -> None:
+def test_a_clock_that_nothing_would_feed_is_refused(write_file: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="does not run"):
-        OnnxPolicy.load(write_file(**changes))
+        OnnxPolicy.load(write_file(phase=Phase("motion", 2.0)))
+
+
+def test_a_state_that_the_network_lacks_is_refused(write_file: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=r"carries the states \[\] to \[\], its contract names \['h'\]"):
+        OnnxPolicy.load(write_file(policy_type="recurrent", recurrent=(RecurrentState("h", (64,)),)))
 
 
 def test_what_onnx_runtime_cannot_load_is_one_line(contract: Contract) -> None:
@@ -100,7 +95,7 @@ def test_a_network_of_two_inputs_is_refused(contract: Contract) -> None:
     names = ("observation", "clock", "action")
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in names]
     model = helper.make_model(helper.make_graph([node], "g", value[:2], value[2:]), ir_version=10)
-    with pytest.raises(UserError, match="one input tensor"):
+    with pytest.raises(UserError, match="each state as input and output"):
         OnnxPolicy(model.SerializeToString(), contract)
 
 

@@ -1,0 +1,1 @@
+"""Policies with a memory: causal transformers over the newest steps of an episode."""

@@ -1,0 +1,208 @@
+"""Decision transformer: return-to-go, state and action as tokens, the action read from the state's token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from rlstab.errors import UserError
+from rlstab.kernels.sigmoid_attention import RingCache, segments_to_rows
+from rlstab.policies.networks import orthogonal_
+from rlstab.policies.transformer.blocks import Transformer
+from rlstab.policies.transformer.config import TransformerConfig
+
+TOKENS_PER_STEP = 3
+
+
+@dataclass
+class DecisionMemory:
+    """What acting remembers: keys and values of the newest tokens in each layer, and each environment's time.
+
+    Parameters
+    ----------
+    caches
+        One a layer.
+    steps
+        ``(B,)`` int64: the next step's number in its episode.
+    """
+
+    caches: list[RingCache]
+    steps: Tensor
+
+    def begin(self, episode_start: Tensor) -> None:
+        """Forget everything in the environments where ``episode_start``, ``(B,)`` bool, is true."""
+        for cache in self.caches:
+            cache.begin(episode_start)
+        self.steps.masked_fill_(episode_start, 0)
+
+
+class DecisionTransformer(nn.Module):
+    """Backbone that reads trajectories as ``(return-to-go, state, action)`` and says the action after each state.
+
+    Each token is an embedding plus that of the step's number *in its episode*, then normalised. It never depends on
+    where a window begins, so that acting with cached keys computes exactly what training computes. A cut that begins
+    within an episode needs as many steps before it as `context` for the same numbers.
+
+    Parameters
+    ----------
+    state_dim, action_dim
+        Numbers in a state and an action.
+    config
+        The transformer; its window is in *steps*, each of three tokens. Positions are taken from the embedding of
+        steps; ``positions`` adds to it.
+    max_steps
+        Largest number of steps in an episode.
+    return_scale
+        Returns-to-go are divided by this.
+    generator
+        Source of the initial weights.
+
+    Raises
+    ------
+    UserError
+        Sizes that do not fit.
+
+    References
+    ----------
+    Chen et al. 2021, "Decision Transformer: Reinforcement Learning via Sequence Modeling", arXiv:2106.01345.
+    """
+
+    def __init__(
+        self,
+        state_dim: int,
+        action_dim: int,
+        config: TransformerConfig,
+        *,
+        max_steps: int = 1000,
+        return_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        for name, size in {"state_dim": state_dim, "action_dim": action_dim, "max_steps": max_steps}.items():
+            if size < 1:
+                raise UserError(f"{name} must be at least 1, got {size}")
+        generator = generator or torch.Generator().manual_seed(0)
+        self.max_steps, self.return_scale = max_steps, return_scale
+        width = config.width
+        self.transformer = Transformer(replace(config, window=TOKENS_PER_STEP * config.window), generator)
+        self.embed_return = nn.Linear(1, width)
+        self.embed_state = nn.Linear(state_dim, width)
+        self.embed_action = nn.Linear(action_dim, width)
+        self.embed_step = nn.Embedding(max_steps, width)
+        self.norm = nn.LayerNorm(width)
+        self.action = nn.Linear(width, action_dim)
+        for linear in (self.embed_return, self.embed_state, self.embed_action):
+            orthogonal_(linear, 1.0, generator)
+        orthogonal_(self.action, 0.01, generator)
+        nn.init.normal_(self.embed_step.weight, std=0.02, generator=generator)
+
+    @property
+    def context(self) -> int:
+        """How many steps before its own an action depends on."""
+        return -(-self.transformer.receptive_field // TOKENS_PER_STEP)
+
+    def forward(self, returns: Tensor, states: Tensor, actions: Tensor, steps: Tensor) -> Tensor:
+        """Read trajectories.
+
+        Parameters
+        ----------
+        returns
+            ``(B, T)``: sum of rewards from each step to the end of its episode.
+        states, actions
+            ``(B, T, state_dim)`` and ``(B, T, action_dim)``.
+        steps
+            ``(B, T)`` int64: number of each step in its episode. A zero begins one; several may follow each other.
+
+        Returns
+        -------
+        Tensor
+            ``(B, T, action_dim)``: the action for each state, of which only earlier actions are seen.
+
+        Raises
+        ------
+        UserError
+            A step's number is not below ``max_steps``.
+        """
+        self._check_steps(steps)
+        tokens = self.tokens(returns, states, actions, steps)
+        starts = torch.zeros(*steps.shape, TOKENS_PER_STEP, dtype=torch.bool, device=steps.device)
+        starts[..., 0] = steps == 0
+        starts[:, :1, 0] = True
+        inner = torch.arange(TOKENS_PER_STEP, device=steps.device)
+        numbers = (TOKENS_PER_STEP * steps[..., None] + inner).flatten(1)
+        rows = segments_to_rows(starts.flatten(1), self.transformer.config.window)
+        features = self.transformer(tokens, rows, numbers)
+        return self.action(features[:, 1::TOKENS_PER_STEP])
+
+    def tokens(self, returns: Tensor, states: Tensor, actions: Tensor, steps: Tensor) -> Tensor:
+        """Tokens ``(B, 3 T, width)`` of trajectories; see `forward`."""
+        parts = (self._return_token(returns, steps), self._token(self.embed_state(states), steps))
+        return torch.stack((*parts, self._token(self.embed_action(actions), steps)), dim=2).flatten(1, 2)
+
+    @torch.no_grad()
+    def act(self, returns: Tensor, states: Tensor, memory: DecisionMemory) -> Tensor:
+        """Action ``(B, action_dim)`` for the newest return-to-go ``(B,)`` and state ``(B, state_dim)``.
+
+        Call `acted` with what was done before the next one.
+
+        Raises
+        ------
+        UserError
+            An episode has more than ``max_steps`` steps.
+        """
+        self._check_steps(memory.steps)
+        self.transformer.step(self._return_token(returns, memory.steps), memory.caches)
+        features = self.transformer.step(self._token(self.embed_state(states), memory.steps), memory.caches)
+        return self.action(features)
+
+    @torch.no_grad()
+    def acted(self, actions: Tensor, memory: DecisionMemory) -> None:
+        """Remember the action ``(B, action_dim)`` that was taken, and go to the next step."""
+        self.transformer.step(self._token(self.embed_action(actions), memory.steps), memory.caches)
+        memory.steps += 1
+
+    def empty_memory(self, batch: int) -> DecisionMemory:
+        """Memory of ``batch`` environments before their first step."""
+        steps = torch.zeros(batch, dtype=torch.int64, device=self.embed_step.weight.device)
+        return DecisionMemory(self.transformer.empty_caches(batch), steps)
+
+    def _return_token(self, returns: Tensor, steps: Tensor) -> Tensor:
+        return self._token(self.embed_return(returns[..., None] / self.return_scale), steps)
+
+    def _token(self, embedded: Tensor, steps: Tensor) -> Tensor:
+        return self.norm(embedded + self.embed_step(steps))
+
+    def _check_steps(self, steps: Tensor) -> None:
+        if steps.numel() and int(steps.max()) >= self.max_steps:
+            raise UserError(f"step {int(steps.max())} of an episode is not below max_steps {self.max_steps}: raise it")
+
+
+def returns_to_go(rewards: Tensor, starts: Tensor) -> Tensor:
+    """Sum of rewards from each step to the end of its episode.
+
+    Parameters
+    ----------
+    rewards
+        ``(B, T)``.
+    starts
+        ``(B, T)`` bool: where episodes begin.
+
+    Returns
+    -------
+    Tensor
+        ``(B, T)``.
+
+    Examples
+    --------
+    >>> returns_to_go(torch.tensor([[1.0, 2.0, 4.0, 8.0]]), torch.tensor([[True, False, True, False]]))
+    tensor([[ 3.,  2., 12.,  8.]])
+    """
+    result = torch.empty_like(rewards)
+    running = torch.zeros_like(rewards[:, 0])
+    for step in range(rewards.shape[1] - 1, -1, -1):
+        running = rewards[:, step] + running
+        result[:, step] = running
+        running = torch.where(starts[:, step], 0.0, running)
+    return result

@@ -1,0 +1,193 @@
+"""Actor and critic on one transformer that reads observations and the actions before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import gymnasium
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from rlstab.kernels.sigmoid_attention import RingCache, Segments, segments_to_rows
+from rlstab.policies.actor_critic import NetworkConfig
+from rlstab.policies.distributions import ActionHead
+from rlstab.policies.networks import MLP, orthogonal_
+from rlstab.policies.observation_input import ObservationInput
+from rlstab.policies.transformer.blocks import Transformer
+from rlstab.policies.transformer.config import TransformerConfig
+
+
+@dataclass
+class Memory:
+    """What a transformer policy remembers of each environment.
+
+    Parameters
+    ----------
+    caches
+        Keys and values of the newest steps, one a layer.
+    previous
+        ``(B, head.inputs)``: the action before, as the network reads it; zero at an episode's first step.
+    """
+
+    caches: list[RingCache]
+    previous: Tensor
+
+    def begin(self, episode_start: Tensor) -> None:
+        """Forget everything in the environments where ``episode_start``, ``(B,)`` bool, is true."""
+        for cache in self.caches:
+            cache.begin(episode_start)
+        self.previous.masked_fill_(episode_start[:, None], 0.0)
+
+    def rows(self, index: Tensor | slice) -> Memory:
+        """Copy the memory of some environments."""
+        caches = [RingCache(*(part[index].clone() for part in (c.k, c.v, c.count))) for c in self.caches]
+        return Memory(caches, self.previous[index].clone())
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Pieces of episodes as the network reads them; the axes are sequence and step.
+
+    Parameters
+    ----------
+    observations
+        ``(B, T, *space.shape)``, raw.
+    actions
+        ``(B, T, ...)``: those taken at the step *before* each, as the head samples them.
+    starts
+        ``(B, M + T)`` bool: where episodes begin. The action before is not read there.
+    steps
+        ``(B, M + T)`` int64: number of each step in its episode.
+    memories
+        See `Transformer.forward`; with them, ``starts`` and ``steps`` also cover the ``M`` steps before.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    starts: Tensor
+    steps: Tensor
+    memories: Sequence[Tensor] | None = None
+
+
+class TransformerActorCritic(ObservationInput):
+    """Actor and critic on one transformer.
+
+    A token is a linear function of the observation's features and, if so configured, of the action before it.
+
+    Parameters
+    ----------
+    observation_space, action_space
+        Of one environment.
+    heads
+        Perceptrons from the transformer's output to action and value, the action's initial noise, and whether
+        observations are normalised.
+    config
+        The transformer.
+    generator
+        Source of the initial weights.
+
+    Raises
+    ------
+    UserError
+        A space that cannot be read or acted in, or sizes that do not fit.
+    """
+
+    def __init__(
+        self,
+        observation_space: gymnasium.Space,
+        action_space: gymnasium.Space,
+        heads: NetworkConfig,
+        config: TransformerConfig,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(
+            observation_space, generator, normalize=heads.normalize_observation, cnn_features=heads.cnn_features
+        )
+        self.head = ActionHead(action_space, heads.log_std_init)
+        self.reads_actions = config.previous_action
+        self.embedding = nn.Linear(self.size + self.head.inputs * self.reads_actions, config.width)
+        orthogonal_(self.embedding, 1.0, generator)
+        self.transformer = Transformer(config, generator)
+        self.actor = MLP((config.width, *heads.hidden_sizes, self.head.inputs), heads.activation, 0.01, generator)
+        self.critic = MLP((config.width, *heads.hidden_sizes, 1), heads.activation, 1.0, generator)
+
+    def tokens(self, observations: Tensor, previous: Tensor) -> Tensor:
+        """Raw observations ``(N, *space.shape)`` and encoded actions before them to ``(N, width)``."""
+        features = self.features(observations, self.embedding.weight.dtype)
+        if self.reads_actions:
+            features = torch.cat([features, previous], dim=1)
+        return self.embedding(features)
+
+    def embed(self, sequences: Sequences) -> Tensor:
+        """Tokens ``(B, T, width)`` of sequences."""
+        batch, length = sequences.observations.shape[:2]
+        begins = sequences.starts[:, -length:].flatten()
+        previous = self.head.encode(sequences.actions.flatten(0, 1)).masked_fill(begins[:, None], 0.0)
+        return self.tokens(sequences.observations.flatten(0, 1), previous).view(batch, length, -1)
+
+    def encode(self, sequences: Sequences, keep: list[Tensor] | None = None) -> Tensor:
+        """Features ``(B, T, width)`` for actor and critic; see `Transformer.forward` for ``keep``."""
+        rows = self.segments(sequences.starts)
+        return self.transformer(self.embed(sequences), rows, sequences.steps, sequences.memories, keep)
+
+    @torch.no_grad()
+    def step(self, observation: Tensor, memory: Memory) -> Tensor:
+        """Features ``(B, width)`` for the next observation of each environment, which is remembered.
+
+        The caller sets ``memory.previous`` when it has acted, and calls ``memory.begin`` where episodes begin.
+        """
+        return self.transformer.step(self.tokens(observation, memory.previous), memory.caches)
+
+    @torch.no_grad()
+    def remember(self, sequences: Sequences) -> Memory:
+        """Memory after sequences, as if they had been given to `step`; at least `Transformer.receptive_field` steps.
+
+        ``previous`` is left zero.
+        """
+        memory = self.empty_memory(sequences.observations.shape[0])
+        rows = self.segments(sequences.starts)
+        self.transformer.prefill(self.embed(sequences), rows, sequences.steps, memory.caches)
+        return memory
+
+    def empty_memory(self, batch: int) -> Memory:
+        """Memory of ``batch`` environments before their first step."""
+        weight = self.embedding.weight
+        previous = torch.zeros(batch, self.head.inputs, dtype=weight.dtype, device=weight.device)
+        return Memory(self.transformer.empty_caches(batch), previous)
+
+    def segments(self, starts: Tensor) -> Segments:
+        """What each step sees, from ``(B, T)`` bool where episodes begin."""
+        return segments_to_rows(starts, self.transformer.config.window)
+
+    def forward(self, observations: Tensor, actions: Tensor | None = None) -> Distribution:
+        """Distribution of the action at the last of the first steps of an episode; differentiable.
+
+        Parameters
+        ----------
+        observations
+            ``(B, T, *space.shape)``, raw.
+        actions
+            ``(B, T, ...)``: those at the step before each; the first is not read. Default: the network sees zeros in
+            their place.
+        """
+        return self.head(self.outputs(observations, actions))
+
+    def outputs(self, observations: Tensor, actions: Tensor | None = None) -> Tensor:
+        """Means or logits ``(B, head.inputs)`` of the distribution that `forward` gives."""
+        return self.actor(self._newest(observations, actions))
+
+    def value(self, observations: Tensor, actions: Tensor | None = None) -> Tensor:
+        """State value ``(B,)`` at the last of the first steps of an episode; see `forward`."""
+        return self.critic(self._newest(observations, actions)).squeeze(-1)
+
+    def _newest(self, observations: Tensor, actions: Tensor | None) -> Tensor:
+        batch, length = observations.shape[:2]
+        steps = torch.arange(length, device=observations.device).expand(batch, length)
+        starts = steps == 0
+        if actions is None:
+            previous = observations.new_zeros(batch * length, self.head.inputs, dtype=self.embedding.weight.dtype)
+            tokens = self.tokens(observations.flatten(0, 1), previous).view(batch, length, -1)
+            return self.transformer(tokens, self.segments(starts), steps)[:, -1]
+        return self.encode(Sequences(observations, actions, starts, steps))[:, -1]

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rlstab.envs import make_vec
+from rlstab.errors import UserError
+from rlstab.learning.sequence_config import SequenceConfig
+from rlstab.learning.sequence_learner import SequenceLearner
+from rlstab.policies.transformer.config import TransformerConfig
+
+ENV = "rlstab/InvertedPendulum-v5"
+SHAPES: tuple[dict[str, Any], ...] = (
+    {},
+    {"attention": "softmax", "positions": "alibi", "residual": "plain", "layer_scale": 0.3},
+    {"score_bias": "head", "kv_heads": 2, "previous_action": False, "sigma_reparam": True},
+    {"score_bias": "window", "positions": "none", "output_norm": True, "qk_norm": False},
+    {"window": 1},
+)
+
+
+class Ticks(gymnasium.Env):
+    """Noise for observations; episodes of random length end by failure or by a time limit."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,))
+    action_space: gymnasium.Space = spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self._noise(), {}
+
+    def step(self, action: Any) -> Any:
+        end, kind = self.np_random.random(2)
+        ended = end < 0.1
+        return self._noise(), float(action == 1), ended and kind < 0.5, ended and kind >= 0.5, {}
+
+    def _noise(self) -> np.ndarray:
+        return self.np_random.standard_normal(3).astype(np.float32)
+
+
+class ContinuousTicks(Ticks):
+    action_space = spaces.Box(-1.0, 1.0, (2,))
+
+    def step(self, action: Any) -> Any:
+        return super().step(int(action[0] > 0))
+
+
+def ticks(kind: type[Ticks] = Ticks, count: int = 4) -> SyncVectorEnv:
+    return SyncVectorEnv([kind] * count, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def made(kind: type[Ticks] = Ticks, shape: dict[str, Any] | None = None, **settings: Any) -> SequenceLearner:
+    settings = {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "sequence_length": 8, **settings}
+    transformer = TransformerConfig(**{"width": 16, "window": 5, "num_heads": 2, **(shape or {})})
+    return SequenceLearner(ticks(kind), SequenceConfig(**settings), transformer, seed=3)
+
+
+def first_ratios(learner: SequenceLearner) -> torch.Tensor:
+    """Probability ratios of all samples, computed by sequences with the weights that acted."""
+    samples = learner._samples()
+    ratios = []
+    for batch in samples.minibatches(torch.arange(samples.count), learner.config.batch_size):
+        features = learner.network.encode(batch.sequences)[:, batch.context :].flatten(0, 1)
+        log_probs = learner.network.head(learner.network.actor(features)).log_prob(batch.actions)
+        ratios.append((log_probs - batch.log_probs).exp())
+        values = learner.network.critic(features).squeeze(-1)
+        torch.testing.assert_close(values, batch.values, rtol=1e-5, atol=1e-5)
+    return torch.cat(ratios).detach()
+
+
+def weights_away_from_the_start(learner: SequenceLearner) -> None:
+    """A fresh actor is nearly uniform, which would hide a difference in what it sees."""
+    with torch.no_grad():
+        learner.network.actor.layers[-1].weight.mul_(100.0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("context", ["recompute", "cached"])
+@pytest.mark.parametrize("kind", [Ticks, ContinuousTicks])
+def test_all_ratios_are_one_before_the_first_gradient_step(kind: type[Ticks], context: str, shape: Any) -> None:
+    learner = made(kind, shape, context=context)
+    weights_away_from_the_start(learner)
+    for _ in range(3):  # Later rollouts begin in the middle of episodes, with other weights than those before.
+        learner.collect()
+        ratios = first_ratios(learner)
+        torch.testing.assert_close(ratios, torch.ones_like(ratios), rtol=1e-5, atol=1e-5)
+        learner.update()
+
+
+def test_acting_equals_training_over_a_thousand_steps_with_resets() -> None:
+    learner = made(n_steps=1000, batch_size=1000, sequence_length=250, shape={"window": 16, "width": 32})
+    weights_away_from_the_start(learner)
+    learner.collect()
+    samples = learner._samples()
+    worst = 0.0
+    for batch in samples.minibatches(torch.arange(samples.count), 1000):
+        features = learner.network.encode(batch.sequences)[:, batch.context :].flatten(0, 1)
+        again = learner.network.head(learner.network.actor(features)).log_prob(batch.actions)
+        worst = max(worst, float((again - batch.log_probs).abs().max().detach()))
+    assert worst < 1e-5
+    assert learner._rollout.dones.sum() > 100
+
+
+def test_predict_acts_as_training_does() -> None:
+    learner = made(ContinuousTicks)
+    weights_away_from_the_start(learner)
+    learner.collect()
+    timeline = learner._timeline
+    state = None
+    for step in range(32):
+        starts = timeline.starts[timeline.context + step].numpy()
+        if state is not None:
+            # What was sampled then is what the network has to believe that it did.
+            state.previous = learner.network.head.encode(timeline.previous(step))
+        _, state = learner.policy.predict(timeline.observations[step].numpy(), state, starts, deterministic=True)
+    for cache, trained in zip(state.caches, learner._memory.caches, strict=True):
+        torch.testing.assert_close(cache.k, trained.k, rtol=1e-5, atol=1e-5)
+
+
+def test_what_came_before_an_episode_makes_no_difference() -> None:
+    learner = made()
+    learner.collect()
+    timeline = learner._timeline
+    worlds = torch.arange(4)
+    before = timeline.pieces(worlds, timeline.context, 32)
+    start = int(before.starts[0, 1:].nonzero()[0]) + 1
+    changed = before.observations.clone()
+    changed[0, :start] += 1.0
+    after = type(before)(changed, before.actions, before.starts, before.steps)
+    features, others = learner.network.encode(before), learner.network.encode(after)
+    assert torch.equal(features[0, start:], others[0, start:])
+    assert not torch.equal(features[0, :start], others[0, :start])
+
+
+def test_values_at_time_limits_are_of_the_state_that_was_cut() -> None:
+    learner = made()
+    weights_away_from_the_start(learner)
+    learner.collect()
+    timeline, network = learner._timeline, learner.network
+    steps, worlds, final = timeline.truncations()
+    found = torch.cat(learner._cut_values)
+    assert len(found) == len(steps) > 0
+    for step, world, last, value in zip(steps.tolist(), worlds, final, found, strict=True):
+        first = step - int(timeline.steps[timeline.context + step, world])
+        if first < 0:
+            continue  # It began before the rollout.
+        observations = torch.cat([timeline.observations[first : step + 1, world], last[None]])
+        actions = torch.cat([timeline.actions[first : first + 1, world], timeline.actions[first : step + 1, world]])
+        expected = network.value(observations[None], actions[None])[0]
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_sequences_contain_the_whole_rollout_once() -> None:
+    learner = made()
+    learner.collect()
+    samples = learner._samples()
+    batches = list(samples.minibatches(torch.randperm(samples.count), 32))
+    seen = torch.cat([batch.sequences.observations[:, batch.context :].flatten(0, 1) for batch in batches])
+    everything = learner._rollout.observations[:-1].flatten(0, 1)
+    assert sorted(map(tuple, seen.tolist())) == sorted(map(tuple, everything.tolist()))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "stable_spam"])
+@pytest.mark.parametrize("context", ["recompute", "cached"])
+def test_it_goes_on_from_a_state_as_if_nothing_had_happened(optimizer: str, context: str) -> None:
+    def learner() -> SequenceLearner:
+        config = SequenceConfig(
+            n_steps=16, batch_size=32, sequence_length=8, optimizer=optimizer, context=context, warmup_steps=100
+        )
+        shape = TransformerConfig(width=16, window=5, num_heads=2, sigma_reparam=True)
+        return SequenceLearner(make_vec(ENV, num_envs=4), config, shape, seed=1)
+
+    first = learner()
+    for _ in range(3):
+        first.iterate()
+    state = first.state_dict()
+    second = learner()
+    second.load_state_dict(state)
+    for _ in range(2):
+        ours, theirs = first.iterate(), second.iterate()
+        timing = [name for name in ours if name.startswith("time/")]
+        for name in timing:
+            del ours[name], theirs[name]
+        assert ours == theirs
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+
+
+def test_a_policy_survives_saving_and_loading() -> None:
+    from rlstab.policies.loading import policy_from_state
+
+    learner = made(shape={"sigma_reparam": True})
+    learner.iterate()
+    again = policy_from_state(learner.policy.state_dict())
+    observation = np.ones((2, 3), np.float32)
+    state = other = None
+    for _ in range(3):
+        action, state = learner.policy.predict(observation, state, deterministic=True)
+        same, other = again.predict(observation, other, deterministic=True)
+        assert (action == same).all()
+        for cache, twin in zip(state.caches, other.caches, strict=True):
+            # Not bit for bit: a learner's weights lie elsewhere in memory, which products may round by.
+            torch.testing.assert_close(cache.k, twin.k, rtol=1e-6, atol=1e-6)
+
+
+class Cue(gymnasium.Env):
+    """Show one of two cues, then nothing for four steps; the right answer at the end is the cue."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.cue, self.time = int(self.np_random.integers(2)), 0
+        return np.array([1.0 - 2.0 * self.cue, 0.0], np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.time += 1
+        done = self.time == 5
+        reward = float(done and action == self.cue)
+        return np.array([0.0, self.time / 5], np.float32), reward, done, False, {}
+
+
+@pytest.mark.parametrize("attention", ["sigmoid", "softmax"])
+def test_it_learns_what_needs_a_memory(attention: Any) -> None:
+    def learner(window: int) -> SequenceLearner:
+        env = SyncVectorEnv([Cue] * 16, autoreset_mode=AutoresetMode.SAME_STEP)
+        config = SequenceConfig(
+            n_steps=40, batch_size=320, n_epochs=4, learning_rate=3e-3, normalize_observation=False, ent_coef=0.01
+        )
+        shape = TransformerConfig(width=16, num_heads=2, num_layers=1, window=window, attention=attention)
+        return SequenceLearner(env, config, shape, seed=0)
+
+    memory, none = learner(8), learner(1)
+    for _ in range(25):
+        with_memory, without = memory.iterate(), none.iterate()
+    assert with_memory["rollout/return_mean"] > 0.95
+    assert without["rollout/return_mean"] < 0.75
+
+
+def test_warm_up_raises_the_learning_rate_to_its_value() -> None:
+    learner = made(warmup_steps=300, learning_rate=1e-3)
+    rates = [learner.iterate()["train/learning_rate"] for _ in range(3)]
+    assert rates == pytest.approx([1e-3 * 128 / 300, 1e-3 * 256 / 300, 1e-3])
+
+
+def test_z_loss_pulls_logits_together() -> None:
+    def size(z_loss: float) -> float:
+        learner = made(z_loss=z_loss, n_epochs=8, learning_rate=1e-2, shape={"previous_action": False})
+        with torch.no_grad():
+            learner.network.actor.layers[-1].bias.fill_(5.0)
+        learner.iterate()
+        return float(learner.network.actor.layers[-1].bias.detach().mean())
+
+    assert size(1.0) < size(0.0) - 0.1
+
+
+def test_attention_is_watched_as_often_as_asked() -> None:
+    learner = made(monitor_every=2)
+    first, second = learner.iterate(), learner.iterate()
+    assert not any(name.startswith("attention/") for name in first)
+    assert 0.0 < second["attention/layer0_head1/mass"] < 10.0
+    assert second["attention/layer1/spectral_norm_query"] > 0.0
+    assert second["attention/layer0/gradient_norm_key"] > 0.0
+    assert all(np.isfinite(value) for value in second.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"sequence_length": 7}, "sequence_length 7 does not divide n_steps 32"),
+        ({"batch_size": 4}, "batch_size 4 is no multiple of 8"),
+        ({"batch_size": 48}, "batch_size 48 does not divide 128 samples"),
+        ({"shape": {"width": 15}}, "width must be a multiple of num_heads"),
+        ({"shape": {"num_heads": 4, "kv_heads": 3}}, "num_heads must be a multiple of kv_heads"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        made(**settings)
+
+
+def test_z_loss_needs_logits() -> None:
+    with pytest.raises(UserError, match="z_loss is for Discrete actions"):
+        made(ContinuousTicks, z_loss=0.1)

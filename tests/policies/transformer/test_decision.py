@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlstab.errors import UserError
+from rlstab.policies.transformer.config import TransformerConfig
+from rlstab.policies.transformer.decision import DecisionTransformer, returns_to_go
+
+STATE, ACTION = 4, 2
+
+
+def made(**shape: Any) -> DecisionTransformer:
+    config = TransformerConfig(**{"width": 16, "num_heads": 2, "window": 3, **shape})
+    model = DecisionTransformer(STATE, ACTION, config, max_steps=50, return_scale=10.0)
+    with torch.no_grad():
+        model.action.weight.mul_(100.0)
+    return model.double()
+
+
+def trajectories(batch: int = 3, length: int = 24) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(batch, length, *shape, generator=generator, dtype=torch.float64)
+
+    starts = torch.rand(batch, length, generator=generator) < 0.15
+    starts[:, 0] = True
+    index = torch.arange(length).expand(batch, length)
+    steps = index - torch.where(starts, index, 0).cummax(1).values
+    return {"returns": 10 * noise(), "states": noise(STATE), "actions": noise(ACTION), "steps": steps}
+
+
+SHAPES: tuple[dict[str, Any], ...] = (
+    {},
+    {"attention": "softmax", "positions": "none", "residual": "plain"},
+    {"positions": "alibi", "score_bias": "window", "sigma_reparam": True},
+)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_acting_step_by_step_is_reading_the_trajectory(shape: dict[str, Any]) -> None:
+    model, data = made(**shape), trajectories()
+    whole = model(**data)
+    memory = model.empty_memory(3)
+    for step in range(24):
+        memory.begin(data["steps"][:, step] == 0)
+        found = model.act(data["returns"][:, step], data["states"][:, step], memory)
+        torch.testing.assert_close(found, whole[:, step], rtol=1e-9, atol=1e-9)
+        model.acted(data["actions"][:, step], memory)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_cut_with_its_context_gives_the_same_actions(shape: dict[str, Any]) -> None:
+    model, data = made(**shape), trajectories(length=40)
+    whole = model(**data)
+    first = 25
+    cut = {name: value[:, first - model.context :] for name, value in data.items()}
+    torch.testing.assert_close(model(**cut)[:, model.context :], whole[:, first:], rtol=1e-9, atol=1e-9)
+
+
+def test_an_action_is_not_seen_by_its_own_prediction_nor_by_earlier_ones() -> None:
+    model, data = made(window=8), trajectories()
+    before = model(**data)
+    data["actions"] = data["actions"].clone()
+    data["actions"][0, 5] += 1.0
+    moved = (model(**data) != before).any(2)
+    assert not moved[0, :6].any()
+    assert moved[0, 6] == (data["steps"][0, 6] != 0)
+    assert not moved[1:].any()
+
+
+def test_returns_states_and_actions_all_matter() -> None:
+    model, data = made(), trajectories()
+    before = model(**data)
+    for name in ("returns", "states", "actions"):
+        other = {**data, name: data[name] + 1.0}
+        assert not torch.allclose(model(**other), before), name
+
+
+def test_it_learns_to_repeat_what_the_return_asks_for() -> None:
+    """The right action is the sign of the return-to-go times the first state entry: both tokens are needed."""
+    torch.manual_seed(0)
+    config = TransformerConfig(width=32, num_heads=2, window=4, num_layers=1)
+    model = DecisionTransformer(1, 1, config, max_steps=10)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    steps = torch.arange(8).expand(32, 8)
+    losses = []
+    for _ in range(150):
+        returns, states = torch.randn(32, 8).sign(), torch.randn(32, 8, 1).sign()
+        wanted = returns[..., None] * states
+        loss = (model(returns, states, wanted, steps) - wanted).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] > 0.8
+    assert losses[-1] < 0.05
+
+
+def test_too_long_episodes_are_refused() -> None:
+    model, data = made(), trajectories()
+    data["steps"] = data["steps"] + 49
+    with pytest.raises(UserError, match="is not below max_steps 50"):
+        model(**data)
+    with pytest.raises(UserError, match="state_dim must be at least 1"):
+        DecisionTransformer(0, 1, TransformerConfig())
+
+
+def test_returns_end_with_their_episodes() -> None:
+    starts = torch.tensor([[True, False, False, True, False]])
+    assert returns_to_go(torch.ones(1, 5), starts).tolist() == [[3.0, 2.0, 1.0, 2.0, 1.0]]

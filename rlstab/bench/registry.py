@@ -72,6 +72,11 @@ BENCHMARKS: dict[str, Benchmark] = {
             page="ppo_presets",
         ),
         Benchmark("quickstart", "rlstab.bench.quickstart", "returns, time and memory of the quickstart, over seeds"),
+        Benchmark(
+            "attention", "rlstab.bench.attention", "sigmoid attention against softmax attention, on a CPU or a GPU"
+        ),
+        Benchmark("memory", "rlstab.bench.memory", "returns where a memory is needed: transformers, an LSTM and none"),
+        Benchmark("ablation", "rlstab.bench.ablation", "what attention and each stabiliser do to a transformer policy"),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

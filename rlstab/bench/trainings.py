@@ -88,7 +88,7 @@ def collect(
         report = training.report(work)
         returns = report["eval_returns"]
         mean = sum(returns) / len(returns)
-        on_progress(f"{training.learner} on {training.env}, seed {training.seed}: return {mean:.0f}")
+        on_progress(f"{training.learner} on {training.env}, seed {training.seed}: return {mean:.4g}")
         return report
 
     with ThreadPoolExecutor(jobs) as pool:

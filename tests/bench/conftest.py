@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlstab.bench import reports, rlstab_ppo, sb3_ppo, study, trainings
+from rlstab.bench import method_worker, reports, rlstab_ppo, sb3_lstm, sb3_ppo, study, trainings
 
 GIT = {"commit": "c0ffee" * 7, "branch": "main", "dirty": False}
 
@@ -55,6 +55,9 @@ class FakeTrainings:
         module, flags = command[2], command[3:]
         parser = reports.arguments(None)
         parser.add_argument("--preset", action="store_true")
+        parser.add_argument("--method")
+        parser.add_argument("--learner")
+        parser.add_argument("--settings", type=json.loads, default={})
         given = parser.parse_args(flags)
         learner, hyperparameters = self._learner(module, given)
         job = (learner, given.env, given.seed)
@@ -70,6 +73,13 @@ class FakeTrainings:
     def _learner(self, module: str, given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         if module == sb3_ppo.__name__:
             return "sb3", sb3_ppo.PARITY_HYPERPARAMETERS
+        if module == sb3_lstm.__name__:
+            return "lstm", given.settings
+        if module == method_worker.__name__:
+            wanted = method_worker.training(
+                given.method, given.learner, given.env, given.seed, given.steps, given.settings
+            )
+            return given.learner, dict(wanted.hyperparameters)
         configure = rlstab_ppo.preset_config if given.preset else rlstab_ppo.parity_config
         config = configure(given.env, given.seed, given.steps)
         return "preset" if given.preset else "rlstab", rlstab_ppo.hyperparameters(config)

@@ -1,0 +1,347 @@
+"""`rlstab bench ablation`: what sigmoid or softmax, its bias, and each stabiliser do to a transformer's learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from rlstab.analysis.bootstrap import FloatArray, bootstrap, format_interval
+from rlstab.analysis.result import Result, Scalar
+from rlstab.bench import method_worker
+from rlstab.bench.conditions import Conditions, command_line, markdown_table
+from rlstab.bench.memory import TASKS
+from rlstab.bench.reports import Report
+from rlstab.bench.study import Table
+from rlstab.bench.trainings import Training, collect, conditions_of
+from rlstab.errors import UserError
+from rlstab.runs.provenance import usable_cores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+FEW_RATES = (1e-3, 3e-3, 1e-2)
+
+_WEIGHTS: dict[str, dict[str, Any]] = {
+    "softmax": {"attention": "softmax"},
+    "sigmoid, count": {"score_bias": "count"},
+    "sigmoid, window": {"score_bias": "window"},
+    "sigmoid, head": {"score_bias": "head"},
+}
+ATTENTION: dict[str, dict[str, Any]] = {
+    f"{name}, {'QK-norm' if norm else 'no norm'}": {**settings, "qk_norm": norm}
+    for norm in (True, False)
+    for name, settings in _WEIGHTS.items()
+}
+"""What the whole range of rates is tried on."""
+
+BASE = "sigmoid, count, QK-norm"
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain residual": {"residual": "plain"},
+    "LayerScale 0.1": {"layer_scale": 0.1},
+    "plain, LayerScale 0.1": {"residual": "plain", "layer_scale": 0.1},
+    "output norm": {"output_norm": True},
+    "sigma-reparametrisation": {"sigma_reparam": True},
+    "z-loss 1e-4": {"z_loss": 1e-4},
+    "warm-up, a tenth": {"warmup_steps": 15_000},
+    "weight decay 0.01": {"weight_decay": 0.01},
+    "Stable-SPAM": {"optimizer": "stable_spam"},
+    "cached context": {"context": "cached", "sequence_length": 26},
+}
+"""What is changed one at a time against the base, at a few rates."""
+
+MONITORS: dict[str, str] = {
+    "mass": "attention mass (mean)",
+    "entropy": "entropy of the weights (nat)",
+    "max_score": "largest |score|",
+    "gradient_norm_query": "gradient norm of the queries' matrix",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train."""
+
+    env: str = "rlstab/RepeatPreviousEasy-v0"
+    """Task: one of `rlstab bench memory` whose best returns with and without memory are known."""
+    seeds: int = 5
+    """Trainings of each variant at each rate, with seeds 0, 1, ..."""
+    steps: int = 150_000
+    """Environment steps of each training."""
+    jobs: int = field(default_factory=usable_cores)
+    """Trainings that run at the same time, each on one core."""
+    work: Path = Path("runs/ablation")
+    """Folder that keeps one report a finished training; those of equal steps and hyper-parameters are used again."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AblationResult(Result):
+    """Returns of each variant at each learning rate, and what went on inside."""
+
+    kind: ClassVar[str] = "ablation"
+
+    name: str
+    command: str
+    env: str
+    best: float
+    """Return of a perfect memory."""
+    blind: float
+    """Best expected return without memory."""
+    rates: dict[str, tuple[float, ...]]
+    """Variant to its learning rates."""
+    returns: dict[str, FloatArray] = field(metadata={"unit": "return"})
+    """Variant to ``(seeds, rates)``: mean deterministic return of the final policy."""
+    gains: dict[str, FloatArray] = field(metadata={"unit": "logit per standard deviation"})
+    """Variant to ``(seeds, rates)``: largest gain of the past (`rlstab.analysis.history`); NaN where diverged."""
+    speeds: dict[str, float] = field(metadata={"unit": "environment steps a second"})
+    """Variant to steps a second on one core, mean."""
+    monitors: dict[str, dict[str, FloatArray]]
+    """Variant to monitor to ``(rates, points)``, mean over heads and seeds, over the training."""
+    conditions: Conditions
+    settings: dict[str, Any]
+
+    def sensitivity(self, variant: str) -> tuple[float, float, float]:
+        """Mean over rates of what is lost against the variant's best rate, as a share of what memory earns.
+
+        0: equally good at every rate; with its 95 % interval over seeds (arXiv:2309.14322, for returns).
+        """
+
+        def loss(returns: FloatArray) -> FloatArray:
+            means = np.maximum(returns.mean(0), self.blind)
+            top = max(float(means.max()), self.blind + 1e-9)
+            return np.array([((top - means) / (top - self.blind)).mean()])
+
+        value, low, high = bootstrap((self.returns[variant],), loss, whole_rows=True)
+        return float(value[0]), float(low[0]), float(high[0])
+
+    def top(self, variant: str) -> tuple[float, str]:
+        """Best mean over rates, and the rate."""
+        means = self.returns[variant].mean(0)
+        return float(means.max()), f"{self.rates[variant][int(means.argmax())]:g}"
+
+    def collapsed(self, variant: str) -> float:
+        """Share of all trainings that earn less than a tenth of what memory is worth, diverged ones included."""
+        return float((self.returns[variant] < self.blind + 0.1 * (self.best - self.blind)).mean())
+
+    def summary(self) -> dict[str, Scalar]:
+        """Sensitivity to the rate of each attention."""
+        return {name: self._sensitivity_text(name) for name in ATTENTION}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw return against learning rate."""
+        from rlstab.analysis import plots
+
+        ax = ax if ax is not None else plots.new_axes()
+        for number, variant in enumerate(ATTENTION):
+            style = "-" if variant.endswith("QK-norm") else "--"
+            ax.plot(self.rates[variant], self.returns[variant].mean(0), style, color=f"C{number % 4}", label=variant)
+        ax.set_xscale("log")
+        ax.set_xlabel("learning rate")
+        ax.set_ylabel("return")
+        ax.legend(fontsize=6)
+        return ax
+
+    def figure(self, path: Path) -> Path:
+        """Draw return against rate, and the monitors over the training at the largest rate that all learn with."""
+        import matplotlib.pyplot as plt
+
+        figure, axes = plt.subplots(2, 3, figsize=(10.5, 6.0))
+        self.plot(axes[0, 0])
+        rate = self._rate_of_monitors()
+        for ax, (monitor, label) in zip(axes.flat[1:], MONITORS.items(), strict=False):
+            for number, variant in enumerate(ATTENTION):
+                style = "-" if variant.endswith("QK-norm") else "--"
+                curve = self.monitors[variant][monitor][RATES.index(rate)]
+                ax.plot(np.linspace(0, 1, len(curve)), curve, style, color=f"C{number % 4}")
+            ax.set_title(f"{label}, rate {rate:g}", fontsize=8)
+            ax.set_xlabel("share of the training")
+            ax.set_yscale("log")
+        ax = axes[1, 2]
+        names = list(ATTENTION)
+        values = [np.nanmax(self.gains[name][:, RATES.index(rate)]) for name in names]
+        ax.barh(range(len(names)), values, color=[f"C{number % 4}" for number in range(len(names))])
+        ax.set_yticks(range(len(names)), names, fontsize=6)
+        ax.set_title(f"largest gain of the past, rate {rate:g}", fontsize=8)
+        figure.tight_layout()
+        figure.savefig(path, dpi=150)
+        plt.close(figure)
+        return path
+
+    def tables(self) -> list[Table]:
+        """Lay the numbers out as ``(title, columns, rows of text)``."""
+        attention = [
+            [name, f"{self.top(name)[0]:.2f}", self.top(name)[1], self._sensitivity_text(name), *self._common(name)]
+            for name in ATTENTION
+        ]
+        columns = ["attention", "best return", "at rate", "sensitivity to the rate", "collapsed", "gain of the past"]
+        options = []
+        for name in (BASE, *OPTIONS):
+            at = [self.rates[name].index(rate) for rate in FEW_RATES]
+            options.append([name, *(self._interval_text(name, index) for index in at), *self._common(name, at)])
+        few = ["option", *(f"return at {rate:g}" for rate in FEW_RATES), "collapsed", "gain of the past"]
+        every = [[name, *(self._interval_text(name, i) for i in range(len(RATES)))] for name in ATTENTION]
+        return [
+            ("Attention, over all rates", [*columns, "steps/s"], attention),
+            (f"One change at a time against {BASE}", [*few, "steps/s"], options),
+            ("Mean return at each rate, with 95 % interval", ["attention", *(f"{r:g}" for r in RATES)], every),
+        ]
+
+    def missing(self) -> list[str]:
+        """Nothing: a study is whole or not made."""
+        return []
+
+    def hypotheses(self) -> list[str]:
+        """Say of each hypothesis, written down before the trainings, whether its intervals bear it out."""
+        plain, normed = self._compare("no norm"), self._compare("QK-norm")
+        rate = RATES.index(self._rate_of_monitors())
+        gains = {n: self.gains[f"{n}, no norm"][:, rate] for n in ("softmax", "sigmoid, count")}
+        soft, sigm = (float(np.nanmedian(values)) for values in gains.values())
+        lower = "lower" if sigm < soft else "not lower"
+        return [
+            f"H1, sigmoid lowers the sensitivity to the rate without QK-norm: {plain}.",
+            f"H2, with QK-norm there is no difference: {normed}.",
+            f"H3, sigmoid's largest gain of the past is lower: {lower} without QK-norm at rate "
+            f"{self._rate_of_monitors():g} (median over seeds {sigm:.3g} against {soft:.3g}).",
+        ]
+
+    def to_markdown(self) -> str:
+        """Write the page for the documentation."""
+        lines = ["# Ablation of the transformer policy", "", ABOUT.strip(), "", f"Made by `{self.command}`.", ""]
+        lines += [*(f"* {line}" for line in self.hypotheses()), ""]
+        lines += [f"![Return against learning rate, and monitors over the training]({self.name}.png)", ""]
+        for title, columns, rows in self.tables():
+            lines += [f"## {title}", "", *markdown_table(columns, rows), ""]
+        return "\n".join([*lines, *self.conditions.section(self.settings)])
+
+    def _compare(self, norm: str) -> str:
+        _, low, high = self.sensitivity(f"sigmoid, count, {norm}")
+        _, soft_low, soft_high = self.sensitivity(f"softmax, {norm}")
+        texts = (
+            f"{self._sensitivity_text(f'sigmoid, count, {norm}')} against {self._sensitivity_text(f'softmax, {norm}')}"
+        )
+        verdict = "lower" if high < soft_low else "higher" if low > soft_high else "no difference shown"
+        return f"{verdict} ({texts})"
+
+    def _sensitivity_text(self, variant: str) -> str:
+        value, low, high = self.sensitivity(variant)
+        return f"{value:.2f} {format_interval(round(low, 2), round(high, 2))}".strip()
+
+    def _interval_text(self, variant: str, index: int) -> str:
+        column = self.returns[variant][:, index : index + 1]
+        value, low, high = bootstrap((column,), lambda sample: sample.mean(0))
+        return f"{value[0]:.2f} {format_interval(round(low[0], 2), round(high[0], 2))}".strip()
+
+    def _common(self, variant: str, at: Sequence[int] | None = None) -> list[str]:
+        gains = self.gains[variant] if at is None else self.gains[variant][:, at]
+        known = gains[np.isfinite(gains)]
+        returns = self.returns[variant] if at is None else self.returns[variant][:, at]
+        lost = float((returns < self.blind + 0.1 * (self.best - self.blind)).mean())
+        gain = f"{np.median(known):.3g}" if known.size else "-"
+        return [f"{100 * lost:.0f} %", gain, f"{self.speeds[variant]:,.0f}"]
+
+    def _rate_of_monitors(self) -> float:
+        """Largest rate at which every attention earns half of what memory is worth; else the third."""
+        half = self.blind + 0.5 * (self.best - self.blind)
+        good = [i for i in range(len(RATES)) if all(self.returns[name][:, i].mean() >= half for name in ATTENTION)]
+        return RATES[good[-1]] if good else RATES[2]
+
+
+ABOUT = """
+What sigmoid or softmax attention, the bias of sigmoid's scores, QK-norm and each further option do to PPO with a
+transformer. Every attention is trained at seven learning rates, every option at three of them, with five seeds; all
+else is the task's preset. *Sensitivity to the rate* is the mean over rates of what is lost against the best rate, as a
+share of what memory earns (0: none is lost). *Collapsed* are trainings that earn less than a tenth of what memory is
+worth. *Gain of the past* is the largest derivative of the logits in an earlier observation, median over trainings.
+Intervals are 95 % percentile bootstraps over seeds by rliable.
+
+The hypotheses were written down before the trainings.
+"""
+
+
+def measure(options: Options, on_progress: Callable[[str], None] = print) -> AblationResult:
+    """Run the trainings that are not in the work folder yet, and compare.
+
+    Raises
+    ------
+    UserError
+        A number is out of range, the task is unknown, or a training fails.
+    """
+    if min(options.seeds, options.steps, options.jobs) < 1:
+        raise UserError("seeds, steps and jobs must be at least 1")
+    known = [env for env, task in TASKS.items() if task.best is not None]
+    if options.env not in known:
+        raise UserError(f"the best returns on {options.env} are not known: choose from {', '.join(known)}")
+    rates = {**dict.fromkeys(ATTENTION, RATES), **dict.fromkeys(OPTIONS, FEW_RATES)}
+    changes = {**ATTENTION, **{name: {**ATTENTION[BASE], **change} for name, change in OPTIONS.items()}}
+    trainings = {
+        (variant, rate, seed): _training(variant, changes[variant], rate, seed, options)
+        for seed in range(options.seeds)
+        for variant in rates
+        for rate in rates[variant]
+    }
+    found = collect(trainings, options.work, options.jobs, on_progress)
+    grids = {
+        variant: [[found[variant, rate, seed] for rate in rates[variant]] for seed in range(options.seeds)]
+        for variant in rates
+    }
+    task = TASKS[options.env]
+    assert task.best is not None
+    assert task.blind is not None
+    return AblationResult(
+        name="ablation",
+        command=command_line("ablation", options),
+        env=options.env,
+        best=task.best,
+        blind=task.blind,
+        rates=rates,
+        returns={name: _table(grid, lambda report: np.mean(report["eval_returns"])) for name, grid in grids.items()},
+        gains={name: _table(grid, _gain) for name, grid in grids.items()},
+        speeds={
+            name: float(_table(grid, lambda report: report["steps_per_second"]).mean()) for name, grid in grids.items()
+        },
+        monitors={name: _monitors(grids[name]) for name in ATTENTION},
+        conditions=conditions_of({"rlstab": list(found.values())}, ours="rlstab"),
+        settings={"task": options.env, "environment steps": options.steps, "seeds": options.seeds},
+    )
+
+
+def _training(variant: str, change: Mapping[str, Any], rate: float, seed: int, options: Options) -> Training:
+    name = "_".join("".join(c if c.isalnum() else " " for c in f"{variant} {rate:g}").split())
+    settings = {**change, "learning_rate": rate}
+    return method_worker.training("transformer_ppo", name, options.env, seed, options.steps, settings)
+
+
+def _table(grid: Sequence[Sequence[Report]], value: Callable[[Report], Any]) -> FloatArray:
+    return np.array([[float(value(report)) for report in row] for row in grid])
+
+
+def _gain(report: Report) -> float:
+    history = report.get("history")
+    return float("nan") if history is None else float(history["largest gain of the past"])
+
+
+def _monitors(grid: Sequence[Sequence[Report]], points: int = 20) -> dict[str, FloatArray]:
+    """Bring the log's figures to equally many points, mean over heads and seeds."""
+    share = np.linspace(0.0, 1.0, points)
+
+    def curve(report: Report, monitor: str) -> FloatArray:
+        rows = report["metrics"]
+        values = [
+            [v for k, v in row.items() if k.startswith("attention/") and k.endswith(f"/{monitor}")] for row in rows
+        ]
+        if not rows or not all(values):
+            return np.full(points, np.nan)
+        steps = np.array([row["step"] for row in rows]) / report["requested_steps"]
+        return np.interp(share, steps, [float(np.mean(found)) for found in values])
+
+    found: dict[str, FloatArray] = {}
+    for monitor in MONITORS:
+        curves = np.array([[curve(report, monitor) for report in row] for row in grid])
+        known = np.isfinite(curves)
+        found[monitor] = np.where(known, curves, 0.0).sum(0) / np.maximum(known.sum(0), 1)
+    return found

@@ -1,0 +1,251 @@
+"""`rlstab bench memory`: tasks that need a memory, by transformers, an LSTM and a network without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rlstab.analysis.result import Scalar
+from rlstab.bench import method_worker, sb3_lstm
+from rlstab.bench.conditions import command_line
+from rlstab.bench.study import Study, Table, by_task
+from rlstab.bench.trainings import Training, collect, conditions_of
+from rlstab.controllers.transformer_ppo.config import TransformerPPOConfig
+from rlstab.errors import UserError
+from rlstab.runs.provenance import usable_cores
+
+SIGMOID, SOFTMAX, LSTM, NONE = "transformer, sigmoid", "transformer, softmax", "LSTM", "no memory"
+LEARNERS = (SIGMOID, SOFTMAX, LSTM, NONE)
+
+_SHARED = (
+    *("num_envs", "n_steps", "batch_size", "n_epochs", "learning_rate", "learning_rate_schedule", "gamma"),
+    *("gae_lambda", "ent_coef", "vf_coef", "max_grad_norm", "clip_range", "normalize_observation", "normalize_reward"),
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task is about."""
+
+    steps: int
+    """Environment steps of each training."""
+    best: float | None
+    """Return of a perfect memory, where it is known."""
+    blind: float | None
+    """Best expected return without memory, where it is known."""
+    digits: int
+    """Decimals of its returns."""
+    lstm: Mapping[str, Any] = field(default_factory=dict)
+    """What suits the LSTM better than the settings of the transformer."""
+    perceptron: Mapping[str, Any] = field(default_factory=dict)
+    """What suits the network without memory better."""
+
+
+# Stable-Baselines3's defaults, which serve perceptrons well on these robots.
+_SMALL_STEPS = {"num_envs": 8, "n_steps": 256, "batch_size": 64, "n_epochs": 10}
+
+TASKS: dict[str, Task] = {
+    "rlstab/PassiveTMaze-v0": Task(300_000, 1.0, 0.5, 2, lstm={"learning_rate": 3e-3}),
+    "rlstab/RepeatPreviousEasy-v0": Task(400_000, 1.0, -0.49, 2),
+    "rlstab/HopperP-v0": Task(1_000_000, None, None, 0, perceptron=_SMALL_STEPS),
+    "rlstab/HalfCheetahP-v0": Task(1_000_000, None, None, 0, perceptron=_SMALL_STEPS),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train."""
+
+    envs: tuple[str, ...] = tuple(TASKS)
+    """Tasks."""
+    seeds: int = 5
+    """Trainings of each learner on each task, with seeds 0, 1, ..."""
+    steps: int | None = None
+    """Environment steps of each training. None: as each task needs."""
+    jobs: int = field(default_factory=usable_cores)
+    """Trainings that run at the same time, each on one core."""
+    work: Path = Path("runs/memory")
+    """Folder that keeps one report a finished training; those of equal steps and hyper-parameters are used again."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MemoryResult(Study):
+    """Returns of each learner."""
+
+    kind: ClassVar[str] = "memory"
+    about: ClassVar[str] = """
+Return of PPO with a transformer (`rlstab train transformer_ppo` with its preset; attention by sigmoid or by softmax,
+nothing else differs), with an LSTM (sb3-contrib's RecurrentPPO, 64 units each for actor and critic), and without memory
+(`rlstab train ppo`), for equally many environment steps on the same batched tasks. *Return* is the mean of 20
+deterministic episodes of the final policy; intervals are 95 % percentile bootstraps over seeds by rliable.
+
+In the passive T-maze (arXiv:2307.03864) a cue at the first step tells where to turn 50 steps later. In RepeatPrevious
+(POPGym, arXiv:2303.01859) the action names the card of four steps ago. Of the robots only the positions are seen, not
+the velocities.
+
+Rollouts, minibatches, rates, discounts and clips are the same for all learners on a task unless the table of settings
+says otherwise. On the T-maze and on RepeatPrevious three rates (5e-4, 1e-3, 3e-3) were tried with one seed by the
+transformers and by the LSTM, and each has its best. On the robots the settings were chosen with the transformer by
+sigmoid, from eight at half the length with one seed; those without memory are Stable-Baselines3's defaults.
+"""
+
+    steps_per_second: dict[str, dict[str, float]]
+    """Task to learner to environment steps a second on one core, evaluation left out; mean over seeds."""
+
+    def interval_text(self, env: str, learner: str) -> str:
+        """See `Study.interval_text`."""
+        mean, low, high = self.interval(env, learner)
+        digits = _digits(env)
+        if not np.isfinite([low, high]).all():
+            return f"{mean:.{digits}f}"
+        return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+    def solved(self, env: str, learner: str) -> bool:
+        """Whether most of what memory is worth is earned: nine tenths of the way from blind to best."""
+        task = TASKS[env]
+        assert task.best is not None
+        assert task.blind is not None
+        return self.interval(env, learner)[0] >= task.blind + 0.9 * (task.best - task.blind)
+
+    def ahead(self, env: str, learner: str) -> bool:
+        """Whether the whole interval lies above that without memory."""
+        return self.interval(env, learner)[1] > self.interval(env, NONE)[2]
+
+    def summary(self) -> dict[str, Scalar]:
+        """Tasks on which each memory pays."""
+        facts: dict[str, Scalar] = {"tasks": len(self.envs)}
+        for learner in (SIGMOID, SOFTMAX, LSTM):
+            facts[f"{learner}: interval above that without memory"] = _names(
+                env for env in self.envs if self.ahead(env, learner)
+            )
+        return facts
+
+    def verdict(self) -> str:
+        """Say where each memory pays."""
+        known = [env for env in self.envs if _known(env)]
+        parts = [f"{name}, on {found}" for name, found in list(self.summary().items())[1:]]
+        solved = [
+            f"{name} solves {_names(e for e in known if self.solved(e, name))}" for name in (SIGMOID, SOFTMAX, LSTM)
+        ]
+        return ". ".join([*(solved if known else ()), *parts]).replace(": interval", "'s interval lies") + "."
+
+    def comparison(self) -> Table:
+        """Lay out all intervals, a row a task."""
+        rows = []
+        for env in self.envs:
+            task = TASKS.get(env)
+            bounds = [f"{task.blind:.2f}", f"{task.best:.2f}"] if task and _known(env) else ["-", "-"]
+            rows.append([env, *(self.interval_text(env, name) for name in self.learners), *bounds])
+        columns = ["task", *self.learners, "best without memory", "best"]
+        return "Mean return over seeds, with 95 % interval", columns, rows
+
+    def tables(self) -> list[Table]:
+        """See `Study.tables`; speeds come last."""
+        per_seed = [
+            [env, name, *(f"{value:.{_digits(env)}f}" for value in self.returns[env][name])]
+            for env in self.envs
+            for name in self.learners
+        ]
+        seeds = [f"seed {seed}" for seed in range(len(per_seed[0]) - 2)]
+        speeds = [[env, *(f"{self.steps_per_second[env][name]:,.0f}" for name in self.learners)] for env in self.envs]
+        return [
+            self.comparison(),
+            ("Return of each seed", ["task", "learner", *seeds], per_seed),
+            ("Environment steps a second while training, on one core", ["task", *self.learners], speeds),
+        ]
+
+
+def measure(options: Options, on_progress: Callable[[str], None] = print) -> MemoryResult:
+    """Run the trainings that are not in the work folder yet, and compare.
+
+    Raises
+    ------
+    UserError
+        A number is out of range, a task is unknown, or a training fails.
+    """
+    if min(options.seeds, options.steps or 1, options.jobs) < 1 or not options.envs:
+        raise UserError("seeds, steps and jobs must be at least 1, and there must be a task")
+    for env in options.envs:
+        if env not in TASKS:
+            raise UserError(f"no settings for {env} here: choose from {', '.join(TASKS)}")
+    seeds = range(options.seeds)
+    # Seed by seed: an unfinished study has something of every task.
+    trainings = {
+        (env, name, seed): training(name, env, seed, options.steps or TASKS[env].steps)
+        for seed in seeds
+        for env in options.envs
+        for name in LEARNERS
+    }
+    found = collect(trainings, options.work, options.jobs, on_progress)
+    reports = {(env, name): [found[env, name, seed] for seed in seeds] for env in options.envs for name in LEARNERS}
+    return MemoryResult(
+        name="memory",
+        title="Tasks that need a memory",
+        command=command_line("memory", options),
+        envs=options.envs,
+        learners=LEARNERS,
+        **by_task(options.envs, LEARNERS, reports),
+        conditions=conditions_of(
+            {name: [report for env in options.envs for report in reports[env, name]] for name in LEARNERS}, ours=SIGMOID
+        ),
+        settings={
+            "seeds": options.seeds,
+            **{f"settings on {env}": _describe(env, options.steps or TASKS[env].steps) for env in options.envs},
+        },
+        steps_per_second={
+            env: {
+                name: float(np.mean([report["steps_per_second"] for report in reports[env, name]])) for name in LEARNERS
+            }
+            for env in options.envs
+        },
+    )
+
+
+def training(learner: str, env: str, seed: int, steps: int) -> Training:
+    """Describe one training of the study."""
+    shared = shared_settings(env)
+    task = TASKS[env]
+    if learner == LSTM:
+        settings = sb3_lstm.DEFAULTS | shared | dict(task.lstm)
+        return Training("lstm", sb3_lstm.__name__, env, seed, steps, settings, sb3_lstm.flags(settings))
+    if learner == NONE:
+        return method_worker.training("ppo", "perceptron", env, seed, steps, {**shared, **task.perceptron})
+    attention = "sigmoid" if learner == SIGMOID else "softmax"
+    return method_worker.training("transformer_ppo", attention, env, seed, steps, {"attention": attention})
+
+
+def shared_settings(env: str) -> dict[str, Any]:
+    """Pick from the transformer's preset what all learners have."""
+    config = method_worker.worker_config("transformer_ppo", env, 0, 1, {})
+    assert isinstance(config, TransformerPPOConfig)
+    return {name: getattr(config, name) for name in _SHARED}
+
+
+def _describe(env: str, steps: int) -> str:
+    config = method_worker.worker_config("transformer_ppo", env, 0, 1, {})
+    assert isinstance(config, TransformerPPOConfig)
+    shape = {
+        name: getattr(config, name) for name in ("num_layers", "width", "num_heads", "window", "residual", "qk_norm")
+    }
+    parts = [f"{steps:,} steps", *(f"{name} {value}" for name, value in shared_settings(env).items())]
+    parts.append("transformer: " + ", ".join(f"{name} {value}" for name, value in shape.items()))
+    for name, changes in (("LSTM", TASKS[env].lstm), ("no memory", TASKS[env].perceptron)):
+        if changes:
+            parts.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in changes.items()))
+    return "; ".join(parts)
+
+
+def _known(env: str) -> bool:
+    return TASKS[env].best is not None
+
+
+def _digits(env: str) -> int:
+    return TASKS[env].digits
+
+
+def _names(envs: Any) -> str:
+    return ", ".join(env.removeprefix("rlstab/") for env in envs) or "no task"

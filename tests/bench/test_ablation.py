@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlstab.bench import ablation
+from rlstab.bench.ablation import ATTENTION, BASE, FEW_RATES, OPTIONS, RATES, AblationResult, Options, measure
+from rlstab.errors import UserError
+
+
+def report_with(report: dict[str, Any], returned: float, **fields: Any) -> dict[str, Any]:
+    row = {"attention/layer0_head0/mass": 1.0, "attention/layer0_head1/mass": 3.0}
+    row |= {f"attention/layer0_head0/{name}": 2.0 for name in ("entropy", "max_score")}
+    row |= {"attention/layer0/gradient_norm_query": 0.5}
+    metrics = [{"step": step, **row} for step in (0, report["requested_steps"])]
+    history = {"largest gain of the past": 4.0}
+    return {**report, "eval_returns": [returned], "metrics": metrics, "history": history, **fields}
+
+
+@pytest.fixture
+def result(fake: Any, work: Path, monkeypatch: pytest.MonkeyPatch) -> AblationResult:
+    """Softmax without norm learns at the two lowest rates only; everything else is perfect below 0.1."""
+    few = {name: OPTIONS[name] for name in ("LayerScale 0.1", "Stable-SPAM")}
+    monkeypatch.setattr(ablation, "OPTIONS", few)
+
+    def change(report: dict[str, Any]) -> dict[str, Any]:
+        settings = report["hyperparameters"]
+        fragile = settings["attention"] == "softmax" and not settings["qk_norm"]
+        learns = settings["learning_rate"] < (1e-3 if fragile else 0.1)
+        if not learns:
+            return report_with(report, -0.49, history=None, metrics=[])
+        return report_with(report, 1.0)
+
+    fake.change = change
+    return measure(Options(seeds=2, steps=2000, jobs=1, work=work), lambda _: None)
+
+
+def test_every_variant_is_trained_at_its_rates(result: AblationResult, fake: Any) -> None:
+    assert len(fake.begun) == 2 * (len(ATTENTION) * len(RATES) + 2 * len(FEW_RATES))
+    assert len({(name, seed) for name, _, seed in fake.begun}) == len(fake.begun)
+
+
+def test_sensitivity_is_the_share_that_is_lost_over_the_rates(result: AblationResult) -> None:
+    assert result.sensitivity("softmax, no norm") == pytest.approx((5 / 7, 5 / 7, 5 / 7))
+    assert result.sensitivity("softmax, QK-norm") == pytest.approx((1 / 7, 1 / 7, 1 / 7))
+    assert result.collapsed("softmax, no norm") == pytest.approx(5 / 7)
+    assert result.top("softmax, no norm") == (1.0, "0.0001")
+
+
+def test_the_hypotheses_are_judged_by_intervals(result: AblationResult) -> None:
+    first, second, third = result.hypotheses()
+    assert "lower (0.14 [0.14, 0.14] against 0.71 [0.71, 0.71])" in first
+    assert "no difference shown" in second
+    assert "not lower" in third
+
+
+def test_monitors_are_means_over_heads_and_seeds(result: AblationResult) -> None:
+    masses = result.monitors[BASE]["mass"]
+    assert masses.shape == (len(RATES), 20)
+    np.testing.assert_allclose(masses[0], 2.0)
+    np.testing.assert_allclose(masses[-1], 0.0)  # Nothing was logged by those that diverged.
+    assert np.isnan(result.gains[BASE][:, -1]).all()
+    assert (result.gains[BASE][:, 0] == 4.0).all()
+
+
+def test_the_page_is_drawn_and_comes_back_from_its_numbers(result: AblationResult, tmp_path: Path) -> None:
+    page = result.to_markdown()
+    assert "| softmax, no norm | 1.00 | 0.0001 | 0.71 [0.71, 0.71] | 71 % | 4 |" in page
+    assert "| LayerScale 0.1 | 1.00 [1, 1] | 1.00 [1, 1] | 1.00 [1, 1] | 0 % | 4 |" in page
+    assert AblationResult.load(result.save(tmp_path / "ablation")).to_markdown() == page
+    assert result.figure(tmp_path / "ablation.png").stat().st_size > 10_000
+
+
+def test_each_option_changes_one_thing() -> None:
+    base = ablation._training(BASE, ATTENTION[BASE], 1e-3, 0, Options()).hyperparameters
+    for name, change in OPTIONS.items():
+        other = ablation._training(name, {**ATTENTION[BASE], **change}, 1e-3, 0, Options()).hyperparameters
+        assert {key for key in base if base[key] != other[key]} == set(change), name
+
+
+def test_what_makes_no_study_is_refused() -> None:
+    with pytest.raises(UserError, match="are not known: choose from rlstab/PassiveTMaze-v0"):
+        measure(Options(env="rlstab/HopperP-v0"))
+    with pytest.raises(UserError, match="must be at least 1"):
+        measure(Options(seeds=0))

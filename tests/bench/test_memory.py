@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlstab.bench import memory, method_worker, sb3_lstm
+from rlstab.bench.memory import LSTM, NONE, SIGMOID, SOFTMAX, MemoryResult, Options, measure
+from rlstab.bench.trainings import Training
+from rlstab.errors import UserError
+
+MAZE, HOPPER = "rlstab/PassiveTMaze-v0", "rlstab/HopperP-v0"
+
+
+def test_the_page_compares_memories(fake: Any, work: Path, tmp_path: Path) -> None:
+    means = {"sigmoid": 0.97, "softmax": 0.8, "lstm": 0.5, "perceptron": 0.3}
+
+    def change(report: dict[str, Any]) -> dict[str, Any]:
+        return {**report, "eval_returns": [means[report["learner"]] + 0.02 * report["seed"]], "steps_per_second": 500.0}
+
+    fake.change = change
+    result = measure(Options(envs=(MAZE,), seeds=2, steps=2000, jobs=1, work=work), lambda _: None)
+    page = result.to_markdown()
+    row = "| 0.98 [0.97, 0.99] | 0.81 [0.80, 0.82] | 0.51 [0.50, 0.52] | 0.31 [0.30, 0.32] | 0.50 | 1.00 |"
+    assert f"| {MAZE} {row}" in page
+    assert "transformer, sigmoid solves PassiveTMaze-v0" in page
+    assert "transformer, softmax solves no task" in page
+    assert "LSTM's interval lies above that without memory, on PassiveTMaze-v0" in page
+    assert f"| {MAZE} | 500 | 500 | 500 | 500 |" in page
+    assert MemoryResult.load(result.save(tmp_path / "memory")).to_markdown() == page
+
+
+def test_all_learners_share_what_the_page_says_they_share() -> None:
+    for env in memory.TASKS:
+        trainings = {name: memory.training(name, env, 0, 1000) for name in memory.LEARNERS}
+        ours = trainings[SIGMOID].hyperparameters
+        changed = {LSTM: memory.TASKS[env].lstm, NONE: memory.TASKS[env].perceptron, SOFTMAX: {}}
+        for name, own in changed.items():
+            for key in memory.shared_settings(env):
+                if key not in own:
+                    assert trainings[name].hyperparameters[key] == ours[key], (env, name, key)
+        differing = {key for key in ours if ours[key] != trainings[SOFTMAX].hyperparameters[key]}
+        assert differing == {"attention"}
+
+
+def test_each_of_our_methods_writes_the_report_that_its_study_wants() -> None:
+    settings = {"n_steps": 16, "batch_size": 128, "num_envs": 8, "width": 8, "num_heads": 2, "monitor_every": 1}
+    training = method_worker.training("transformer_ppo", "sigmoid", MAZE, 1, 200, settings)
+    config = method_worker.worker_config("transformer_ppo", MAZE, 1, 200, settings)
+    report = method_worker.train_and_evaluate("transformer_ppo", config, "sigmoid", eval_episodes=2)
+    report = json.loads(json.dumps(report)) | {"requested_steps": 200}
+    assert training.fits(report)
+    assert report["metrics"][0]["step"] == 128
+    assert report["metrics"][0]["attention/layer0_head0/mass"] > 0
+
+
+def test_the_lstm_writes_the_report_that_its_study_wants() -> None:
+    settings = {**sb3_lstm.DEFAULTS, "num_envs": 4, "n_steps": 32, "batch_size": 64, "lstm_hidden_size": 8}
+    training = Training("lstm", sb3_lstm.__name__, MAZE, 1, 200, settings, sb3_lstm.flags(settings))
+    report = sb3_lstm.train_and_evaluate(MAZE, 1, 200, settings, eval_episodes=2)
+    report = json.loads(json.dumps(report)) | {"requested_steps": 200}
+    assert training.fits(report)
+    assert len(report["eval_returns"]) == 2
+    assert report["episodes"]
+
+
+def test_the_lstm_is_evaluated_with_its_state_and_its_normaliser() -> None:
+    model = sb3_lstm.make_model(HOPPER, 0, {**sb3_lstm.DEFAULTS, "num_envs": 2, "n_steps": 16, "batch_size": 32})
+    model.learn(64)
+    policy = sb3_lstm._Normalising(model)
+    observation = model.get_env().reset()
+    raw = model.get_vec_normalize_env().get_original_obs()
+    _, state = policy.predict(raw, None, None, deterministic=True)
+    first, _ = policy.predict(raw, state, None, deterministic=True)
+    expected, _ = model.predict(observation, state, None, deterministic=True)
+    assert (first == expected).all()
+    assert not (first == policy.predict(raw, None, None, deterministic=True)[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"seeds": 0}, "must be at least 1"), ({"envs": ("Hopper-v5",)}, "no settings for Hopper-v5 here")],
+)
+def test_what_makes_no_study_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        measure(Options(**options))

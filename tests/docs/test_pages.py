@@ -26,7 +26,16 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def test_python_runs() -> None:
     # In reading order and in one folder: the methods page trains the run that later pages read.
-    order = ["environments.md", "methods.md", "ppo.md", "runs.md", "results.md", "artefacts.md", "attention.md"]
+    order = [
+        "environments.md",
+        "methods.md",
+        "ppo.md",
+        "runs.md",
+        "results.md",
+        "artefacts.md",
+        "attention.md",
+        "transformer.md",
+    ]
     assert {page.name for page in PAGES if blocks(page, "python")} <= set(order)
     for name in order:
         for block in blocks(ROOT / "docs" / name, "python"):

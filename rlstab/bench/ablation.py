@@ -99,7 +99,7 @@ class AblationResult(Result):
     gains: dict[str, FloatArray] = field(metadata={"unit": "logit per standard deviation"})
     """Variant to ``(seeds, rates)``: largest gain of the past (`rlstab.analysis.history`); NaN where diverged."""
     speeds: dict[str, float] = field(metadata={"unit": "environment steps a second"})
-    """Variant to steps a second on one core, mean."""
+    """Variant to steps a second of processor time, mean; monitors included."""
     monitors: dict[str, dict[str, FloatArray]]
     """Variant to monitor to ``(rates, points)``, mean over heads and seeds, over the training."""
     conditions: Conditions
@@ -302,7 +302,8 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Abl
         returns={name: _table(grid, lambda report: np.mean(report["eval_returns"])) for name, grid in grids.items()},
         gains={name: _table(grid, _gain) for name, grid in grids.items()},
         speeds={
-            name: float(_table(grid, lambda report: report["steps_per_second"]).mean()) for name, grid in grids.items()
+            name: float(_table(grid, lambda report: report["total_steps"] / report["processor_seconds"]).mean())
+            for name, grid in grids.items()
         },
         monitors={name: _monitors(grids[name]) for name in ATTENTION},
         conditions=conditions_of({"rlstab": list(found.values())}, ours="rlstab"),

@@ -45,7 +45,7 @@ def train_and_evaluate(method: str, config: BaseConfig, name: str, eval_episodes
     Returns
     -------
     dict
-        As `rlstab.bench.sb3_ppo.train_and_evaluate` gives, and ``metrics``: rows of some scalars of the log, thinned
+        As `rlstab.bench.sb3_ppo.train_and_evaluate` gives, and ``processor_seconds``, of the training; ``metrics``: rows of some scalars of the log, thinned
         out, each with its ``step``; ``diverged``: whether weights became NaN or infinite, which ends the training with
         the returns of its last episodes in place of an evaluation; ``history``: for policies with memory, the summary
         of `rlstab.analysis.history.history_gains`.
@@ -60,7 +60,7 @@ def train_and_evaluate(method: str, config: BaseConfig, name: str, eval_episodes
     learner.on_episode = lambda steps, episode_return, _: episodes.append([steps, episode_return])
     metrics: list[dict[str, float]] = []
     diverged = False
-    start = time.perf_counter()
+    start, processor_start = time.perf_counter(), time.process_time()
     while learner.num_timesteps < config.total_steps:
         try:
             found = learner.iterate()
@@ -71,8 +71,8 @@ def train_and_evaluate(method: str, config: BaseConfig, name: str, eval_episodes
             raise
         row = {key: value for key, value in found.items() if key.startswith(_WATCHED) and math.isfinite(value)}
         if any(key.startswith("attention/") for key in row):
-            metrics.append({"step": learner.num_timesteps, **row})
-    train_seconds = time.perf_counter() - start
+            metrics.append({"step": learner.num_timesteps, **row, **_layer_gains(learner.policy, config)})
+    train_seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
     diverged = diverged or not _is_finite(learner)
     if diverged:
         returns = [value for _, value in episodes[-eval_episodes:]]
@@ -87,6 +87,7 @@ def train_and_evaluate(method: str, config: BaseConfig, name: str, eval_episodes
         "hyperparameters": hyperparameters(method, config),
         "train_seconds": train_seconds,
         "steps_per_second": learner.num_timesteps / train_seconds,
+        "processor_seconds": processor_seconds,
         "episodes": episodes,
         "metrics": metrics[:: math.ceil(len(metrics) / _KEPT) or 1],
         "eval_returns": returns,
@@ -107,6 +108,36 @@ def _history(policy: Any, config: BaseConfig) -> dict[str, Any] | None:
         return None
     steps = policy.module.transformer.receptive_field + 1
     return history_gains(policy.module, *first_steps(policy, config.env, steps, seed=EVALUATION_SEED)).summary()
+
+
+def _layer_gains(policy: Any, config: BaseConfig) -> dict[str, float]:
+    """How much attention amplifies changes of its input at the beginning of some episodes, and the proved bound of it.
+
+    ``attention/layer0/gain`` is estimated from below; sigmoid's has ``attention/layer0/certified_gain``.
+    """
+    import torch
+
+    from rlstab.analysis.certificates.attention import certify_attention, jacobian_norms
+    from rlstab.analysis.history import first_steps
+    from rlstab.policies.transformer.network import Sequences
+    from rlstab.policies.transformer.policy import TransformerPolicy
+
+    if not isinstance(policy, TransformerPolicy):
+        return {}
+    network, inputs = policy.module, []
+    shape = network.transformer.config
+    observations, actions = first_steps(policy, config.env, shape.window, episodes=4, seed=EVALUATION_SEED)
+    steps = torch.arange(observations.shape[1]).expand(observations.shape[:2])
+    with torch.no_grad():
+        network.encode(Sequences(observations, actions, steps == 0, steps), keep=inputs)
+    figures = {}
+    for index, (block, stream) in enumerate(zip(network.transformer.layers, inputs, strict=True)):
+        x = block.attention_norm(stream).detach()
+        figures[f"attention/layer{index}/gain"] = float(jacobian_norms(block.attention, x).max())
+        if shape.attention == "sigmoid":
+            bounds = [certify_attention(block.attention, sequence).local for sequence in x]
+            figures[f"attention/layer{index}/certified_gain"] = max(bounds)
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def training(method: str, name: str, env_id: str, seed: int, steps: int, settings: Mapping[str, Any]) -> Training:

@@ -31,6 +31,15 @@ _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
+class Norm:
+    """A layer norm over the head dimension: ``gain * (x - mean) / sqrt(var + eps) + bias``, both ``(d,)``, float64."""
+
+    gain: Tensor
+    bias: Tensor
+    eps: float
+
+
+@dataclass(frozen=True)
 class Head:
     """One head of a layer, in float64.
 
@@ -44,6 +53,10 @@ class Head:
         ``(n, n)`` bool: row ``i`` sees key ``j``.
     scale
         Factor of the scores.
+    turns
+        ``(n, d, d)``: rotations of queries and keys by their position, or none.
+    query_norm, key_norm
+        What normalises queries and keys before that, or nothing.
     """
 
     query: Tensor
@@ -52,15 +65,39 @@ class Head:
     offsets: Tensor
     visible: Tensor
     scale: float
+    turns: Tensor | None = None
+    query_norm: Norm | None = None
+    key_norm: Norm | None = None
+
+    @property
+    def is_bilinear(self) -> bool:
+        """Whether scores are one bilinear form of the two tokens, the same for all positions."""
+        return self.turns is None and self.query_norm is None and self.key_norm is None
 
     @property
     def coupling(self) -> Tensor:
-        """``W_q^T W_k``, ``(width, width)``, times the scale."""
+        """``W_q^T W_k``, ``(width, width)``, times the scale.
+
+        Raises
+        ------
+        UserError
+            There is no such matrix: see `is_bilinear`.
+        """
+        if not self.is_bilinear:
+            raise UserError("this bound needs scores that are bilinear in the input: no qk_norm, no rotary positions")
         return self.scale * self.query.T @ self.key
+
+    def queries(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries ``(n, d)`` and their derivatives ``(n, d, width)`` in their own tokens."""
+        return _projected(x, self.query, self.query_norm, self.turns)
+
+    def keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys ``(n, d)`` and their derivatives ``(n, d, width)`` in their own tokens."""
+        return _projected(x, self.key, self.key_norm, self.turns)
 
     def scores(self, x: Tensor) -> Tensor:
         """``(n, n)`` for ``x`` of shape ``(n, width)``."""
-        return x @ self.coupling @ x.T + self.offsets
+        return self.scale * self.queries(x)[0] @ self.keys(x)[0].T + self.offsets
 
     def output(self, x: Tensor) -> Tensor:
         """``(n, dv)``."""
@@ -81,17 +118,21 @@ def local_bound(head: Head, x: Tensor) -> float:
     Returns
     -------
     float
-        ``||W_v|| ||P|| + max_i ||W_v (sum_j D_ij x_j x_j^T) M^T|| + sqrt(sum_ij D_ij^2 ||W_v x_j||^2 ||x_i^T M||^2)``
-        with ``D = P (1 - P)`` and ``M`` the coupling: one term for each place where ``x`` enters.
+        ``||W_v|| ||P|| + s max_i ||(sum_j D_ij v_j k_j^T) Q_i|| + s sqrt(sum_ij D_ij^2 ||v_j||^2 ||q_i^T K_j||^2)``
+        with ``D = P (1 - P)``, queries, keys and values ``q``, ``k``, ``v``, the derivatives ``Q_i`` and ``K_j`` of the
+        former two in their tokens, and the scale ``s``: one term for each place where ``x`` enters. Where scores are
+        bilinear, ``Q_i = W_q`` and ``K_j = W_k``.
     """
     weights, slopes = _weights(head, head.scores(x))
     values = x @ head.value.T
+    (queries, query_slopes), (keys, key_slopes) = head.queries(x), head.keys(x)
     through_values = _norm(head.value) * _norm(weights)
-    # sum_j D_ij v_j x_j^T for every row at once, (n, dv, width).
-    outer = torch.einsum("ij,ja,jb->iab", slopes, values, x)
-    through_queries = torch.linalg.matrix_norm(outer @ head.coupling.T, ord=2).max()
-    pairs = slopes.square() * values.square().sum(1)[None] * (x @ head.coupling).square().sum(1)[:, None]
-    return float(through_values + through_queries + pairs.sum().sqrt()) * (1 + _ROUNDING)
+    # sum_j D_ij v_j k_j^T for every row at once, (n, dv, d).
+    outer = torch.einsum("ij,ja,jb->iab", slopes, values, keys)
+    through_queries = torch.linalg.matrix_norm(outer @ query_slopes, ord=2).max()
+    reactions = torch.einsum("ia,jab->ijb", queries, key_slopes).square().sum(2)
+    through_keys = (slopes.square() * values.square().sum(1)[None] * reactions).sum().sqrt()
+    return float(through_values + head.scale * (through_queries + through_keys)) * (1 + _ROUNDING)
 
 
 def regional_bound(head: Head, x: Tensor, radius: float) -> float:
@@ -165,12 +206,47 @@ def token_gains(head: Head, x: Tensor) -> Tensor:
     """
     weights, slopes = _weights(head, head.scores(x))
     newest, values = len(x) - 1, x @ head.value.T
-    reaction = x[newest] @ head.coupling
+    (queries, query_slopes), (keys, key_slopes) = head.queries(x), head.keys(x)
+    reactions = head.scale * torch.einsum("a,jab->jb", queries[newest], key_slopes)
     jacobians = weights[newest, :, None, None] * head.value[None]
-    jacobians = jacobians + slopes[newest, :, None, None] * values[:, :, None] * reaction[None, None]
-    outer = torch.einsum("j,ja,jb->ab", slopes[newest], values, x)
-    jacobians[newest] += outer @ head.coupling.T
+    jacobians = jacobians + slopes[newest, :, None, None] * values[:, :, None] * reactions[:, None]
+    outer = torch.einsum("j,ja,jb->ab", slopes[newest], values, keys)
+    jacobians[newest] += head.scale * outer @ query_slopes[newest]
     return torch.linalg.matrix_norm(jacobians, ord=2)
+
+
+def jacobian_norms(module: SelfAttention, x: Tensor, *, iterations: int = 20, seed: int = 0) -> Tensor:
+    """Estimate how much a layer of any kind amplifies small changes of an input, by power iteration.
+
+    An estimate from below, no bound: what `certify_attention` is to be compared with, and all there is for layers that
+    it refuses.
+
+    Parameters
+    ----------
+    module
+        The layer; softmax weights, rotary positions and normalised queries and keys included.
+    x
+        ``(B, T, width)``: sequences, each an episode of its own.
+    iterations
+        Products with the Jacobian and its transpose.
+    seed
+        Of the random direction it begins with.
+
+    Returns
+    -------
+    Tensor
+        ``(B,)``: the Jacobian's norm along the direction found, at most its spectral norm.
+    """
+    x = x.detach()
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
+    norms = x.new_zeros(len(x))
+    for _ in range(iterations):
+        direction = direction / direction.flatten(1).norm(dim=1).clamp(min=1e-30)[:, None, None]
+        _, moved = torch.func.jvp(module, (x,), (direction,))
+        norms = moved.detach().flatten(1).norm(dim=1)
+        _, pull_back = torch.func.vjp(module, x)
+        direction = pull_back(moved)[0].detach()
+    return norms
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -216,12 +292,12 @@ def certify_attention(
     Parameters
     ----------
     module
-        A layer with sigmoid weights, without rotary positions and normalised queries and keys, whose scores are no
-        bilinear form of the input.
+        A layer with sigmoid weights. With rotary positions, or normalised queries and keys, at the input itself only.
     x
         ``(T, width)``.
     radii
-        Sizes of the change of the input, Frobenius norm.
+        Sizes of the change of the input, Frobenius norm. At zero, where bilinear scores allow others, the coarser
+        bound that goes on from there; otherwise the local one.
     rows
         Episodes in the sequence, for a batch of one.
 
@@ -243,8 +319,10 @@ def certify_attention(
     tokens = x.detach().to("cpu", torch.float64)
     projection = float(_norm(module.out.weight.detach().to("cpu", torch.float64)))
     local = [local_bound(head, tokens) for head in heads]
+    if any(radii) and not heads[0].is_bilinear:
+        raise UserError("with qk_norm or rotary positions bounds are known at the input itself only: use radii=(0.0,)")
     found = [
-        projection * float(np.linalg.norm([regional_bound(head, tokens, radius) for head in heads])) for radius in radii
+        projection * float(np.linalg.norm([_bound_within(head, tokens, radius) for head in heads])) for radius in radii
     ]
     weights = [parameter.detach().to("cpu", torch.float64).numpy() for parameter in module.parameters()]
     return AttentionCertificate(
@@ -269,12 +347,10 @@ def heads_of(module: SelfAttention, length: int, rows: Segments | None = None) -
     Raises
     ------
     UserError
-        The layer's scores are no bilinear form of the input.
+        Its weights are not sigmoids.
     """
     if module.weights != "sigmoid":
         raise UserError("these bounds are for sigmoid weights; softmax needs others")
-    if module.positions == "rotary" or not isinstance(module.query_norm, torch.nn.Identity):
-        raise UserError("these bounds need scores that are bilinear in the input: no qk_norm, no rotary positions")
     from rlstab.kernels.sigmoid_attention.masks import visible_intervals
 
     intervals = visible_intervals(
@@ -297,6 +373,7 @@ def heads_of(module: SelfAttention, length: int, rows: Segments | None = None) -
 
     queries, keys = split(module.query, module.num_heads), split(module.key, module.kv_heads)
     values = split(module.value, module.kv_heads)
+    turns, norms = _turns(module, length), (_norm_of(module.query_norm), _norm_of(module.key_norm))
     found = []
     for head in range(module.num_heads):
         offsets = torch.zeros(length, length, dtype=torch.float64)
@@ -313,8 +390,48 @@ def heads_of(module: SelfAttention, length: int, rows: Segments | None = None) -
         if module.positions == "alibi":
             offsets = offsets - float(module.get_buffer("slopes")[head]) * distances
         scale = module.head_dim**-0.5
-        found.append(Head(queries[head], keys[head // group], values[head // group], offsets, visible, scale))
+        own = head // group
+        found.append(Head(queries[head], keys[own], values[own], offsets, visible, scale, turns, *norms))
     return found
+
+
+def _bound_within(head: Head, x: Tensor, radius: float) -> float:
+    return regional_bound(head, x, radius) if head.is_bilinear else local_bound(head, x)
+
+
+def _turns(module: SelfAttention, length: int) -> Tensor | None:
+    """Rotations of the first positions, ``(length, d, d)``."""
+    if module.positions != "rotary":
+        return None
+    rates = module.get_buffer("rates").to("cpu", torch.float64)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
+    cosine, sine = torch.diag_embed(angles.cos()), torch.diag_embed(angles.sin())
+    return torch.cat([torch.cat([cosine, -sine], dim=2), torch.cat([sine, cosine], dim=2)], dim=1)
+
+
+def _norm_of(module: torch.nn.Module) -> Norm | None:
+    if not isinstance(module, torch.nn.LayerNorm):
+        return None
+    gain, bias = (part.detach().to("cpu", torch.float64) for part in (module.weight, module.bias))
+    return Norm(gain, bias, module.eps)
+
+
+def _projected(x: Tensor, matrix: Tensor, norm: Norm | None, turns: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Queries or keys ``(n, d)``, and their derivatives ``(n, d, width)``."""
+    found = x @ matrix.T
+    slopes = matrix.expand(len(x), -1, -1)
+    if norm is not None:
+        centred = found - found.mean(1, keepdim=True)
+        deviation = (centred.square().mean(1, keepdim=True) + norm.eps).sqrt()
+        unit = centred / deviation
+        # Of the layer norm: gain (I - 1 1^T / d - unit unit^T / d) / deviation.
+        slopes = slopes - slopes.mean(1, keepdim=True)
+        slopes = slopes - unit[:, :, None] * torch.einsum("na,nab->nb", unit, slopes)[:, None] / matrix.shape[0]
+        slopes = norm.gain[:, None] * slopes / deviation[:, :, None]
+        found = norm.gain * unit + norm.bias
+    if turns is None:
+        return found, slopes
+    return torch.einsum("nab,nb->na", turns, found), turns @ slopes
 
 
 def _weights(head: Head, scores: Tensor) -> tuple[Tensor, Tensor]:

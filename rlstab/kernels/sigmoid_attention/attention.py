@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rlstab.errors import UserError, suggest
 from rlstab.kernels.sigmoid_attention import dispatch
 from rlstab.kernels.sigmoid_attention.dispatch import BACKENDS, Backend
-from rlstab.kernels.sigmoid_attention.problem import Bias, Layout, Precision, SigmoidMode, make_problem
+from rlstab.kernels.sigmoid_attention.problem import Bias, Layout, Precision, Problem, SigmoidMode, make_problem
 
 
 def sigmoid_attention(
@@ -157,12 +160,9 @@ def softmax_attention(
         layout=layout,
     )
     num_queries, num_keys = problem.q.shape[2], problem.k.shape[2]
-    grouped = problem.group > 1
     everything = window is None and row_start is None and kv_lens is None and alibi_slopes is None
     if everything and (not causal or num_queries == num_keys):
-        out = F.scaled_dot_product_attention(
-            problem.q, problem.k, problem.v, is_causal=causal, scale=problem.scale, enable_gqa=grouped
-        )
+        out = _softmax(problem, is_causal=causal)
         return out.transpose(1, 2) if layout == "bthd" else out
     intervals = problem.intervals()
     visible = intervals.mask(0, num_keys)[:, None]
@@ -173,11 +173,18 @@ def softmax_attention(
         slopes = problem.alibi_slopes.to(problem.q.dtype)[:, None, None]
         offsets = -slopes * problem.distances(0, num_keys).to(problem.q.dtype)
         mask = torch.where(mask, offsets, float("-inf"))
-    out = F.scaled_dot_product_attention(
-        problem.q, problem.k, problem.v, attn_mask=mask, scale=problem.scale, enable_gqa=grouped
-    )
+    out = _softmax(problem, attn_mask=mask)
     out = torch.where(empty, 0.0, out)
     return out.transpose(1, 2) if layout == "bthd" else out
+
+
+def _softmax(problem: Problem, **options: Any) -> Tensor:
+    # Fast kernels refuse forward-mode derivatives; plain operations have them.
+    plain = dispatch.under_transform([problem.q, problem.k, problem.v])
+    with sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext():
+        return F.scaled_dot_product_attention(
+            problem.q, problem.k, problem.v, scale=problem.scale, enable_gqa=problem.group > 1, **options
+        )
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:

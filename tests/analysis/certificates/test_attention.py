@@ -12,6 +12,7 @@ from rlstab.analysis.certificates.attention import (
     Head,
     certify_attention,
     heads_of,
+    jacobian_norms,
     local_bound,
     mean_norm_bound,
     regional_bound,
@@ -141,6 +142,18 @@ def test_the_bound_of_a_layer_holds_for_the_layer(options: dict[str, Any], tmp_p
     assert other.set_sha256 != certificate.set_sha256
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"weights": "softmax"}, {"qk_norm": True}, {"weights": "softmax", "positions": "alibi"}], ids=str
+)
+def test_power_iteration_finds_the_norm_of_the_jacobian(options: dict[str, Any]) -> None:
+    module = layer(**options).double()
+    x = torch.randn(3, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    exact = [jacobian_norm(lambda one: module(one[None])[0], one) for one in x]
+    found = jacobian_norms(module, x, iterations=100)
+    np.testing.assert_allclose(found.numpy(), exact, rtol=1e-3)
+    assert (found.numpy() <= np.array(exact) * (1 + 1e-12)).all()
+
+
 def test_single_precision_layers_are_certified_in_double() -> None:
     module = layer()
     x = torch.randn(9, 8, generator=torch.Generator().manual_seed(4))
@@ -152,13 +165,50 @@ def test_single_precision_layers_are_certified_in_double() -> None:
     ("options", "message"),
     [
         ({"weights": "softmax"}, "these bounds are for sigmoid weights"),
-        ({"qk_norm": True}, "bilinear in the input"),
-        ({"positions": "rotary"}, "bilinear in the input"),
+        ({"qk_norm": True}, "at the input itself only"),
+        ({"positions": "rotary"}, "at the input itself only"),
     ],
 )
 def test_layers_outside_of_the_assumptions_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        heads_of(layer(**options), 5)
+        certify_attention(layer(**options), torch.randn(5, 8), radii=(0.0, 0.1))
+
+
+@pytest.mark.parametrize("bound", [lambda head, x: regional_bound(head, x, 0.1), mean_norm_bound])
+def test_bounds_of_bilinear_scores_refuse_others(bound: Any) -> None:
+    (head, *_), x = heads_of(layer(qk_norm=True), 5), torch.randn(5, 8, dtype=torch.float64)
+    with pytest.raises(UserError, match="bilinear in the input"):
+        bound(head, x)
+
+
+OTHERS = [{"qk_norm": True}, {"positions": "rotary"}, {"qk_norm": True, "positions": "rotary", "kv_heads": 2}]
+
+
+@pytest.mark.parametrize("options", OTHERS, ids=str)
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_turned_and_normalised_scores_have_a_local_bound(options: dict[str, Any], scale: float) -> None:
+    module = layer(**options).double()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, 0.3 if parameter.ndim == 2 else 1.0)
+    x = scale * torch.randn(9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    rows = segments_to_rows(torch.arange(9)[None] == 4, module.window)
+    certificate = certify_attention(module, x, rows=rows)
+    exact = jacobian_norm(lambda x: module(x[None], rows)[0], x)
+    assert exact <= certificate.local <= 12 * exact
+    assert list(certificate.bounds) == [certificate.local]
+
+
+@pytest.mark.parametrize("options", OTHERS, ids=str)
+def test_gains_of_single_tokens_are_exact_for_turned_and_normalised_scores(options: dict[str, Any]) -> None:
+    module = layer(**options).double()
+    x = torch.randn(5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    head = heads_of(module, 5)[3]
+    jacobian = torch.func.jacrev(lambda x: head.output(x)[-1])(x)
+    expected = torch.linalg.matrix_norm(jacobian.transpose(0, 1), ord=2)
+    torch.testing.assert_close(token_gains(head, x), expected, rtol=1e-10, atol=1e-12)
+    # And heads compute what the layer does.
+    outputs = torch.cat([head.output(x) for head in heads_of(module, 5)], dim=1)
+    torch.testing.assert_close(module.out(outputs), module(x[None])[0], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(

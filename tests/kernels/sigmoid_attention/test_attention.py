@@ -38,3 +38,17 @@ def test_softmax_sees_the_same_keys(case: Case) -> None:
     torch.testing.assert_close(out, loop(q, k, v, **options), rtol=1e-10, atol=1e-12)
     for gradient in torch.autograd.grad(out.sum(), (q, k, v)):
         assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "window": 3}], ids=str)
+def test_softmax_has_forward_mode_derivatives(options: dict[str, Any]) -> None:
+    q, k, v = Case("", queries=6, keys=6).tensors()
+
+    def function(q: Tensor) -> Tensor:
+        return softmax_attention(q, k, v, layout="bhtd", **options)
+
+    tangent = torch.randn_like(q)
+    _, moved = torch.func.jvp(function, (q,), (tangent,))
+    step = 1e-6
+    differences = (function(q + step * tangent) - function(q - step * tangent)) / (2 * step)
+    torch.testing.assert_close(moved, differences, rtol=1e-6, atol=1e-8)

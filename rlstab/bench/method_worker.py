@@ -45,10 +45,10 @@ def train_and_evaluate(method: str, config: BaseConfig, name: str, eval_episodes
     Returns
     -------
     dict
-        As `rlstab.bench.sb3_ppo.train_and_evaluate` gives, and ``processor_seconds``, of the training; ``metrics``: rows of some scalars of the log, thinned
-        out, each with its ``step``; ``diverged``: whether weights became NaN or infinite, which ends the training with
-        the returns of its last episodes in place of an evaluation; ``history``: for policies with memory, the summary
-        of `rlstab.analysis.history.history_gains`.
+        As `rlstab.bench.sb3_ppo.train_and_evaluate` gives, and ``processor_seconds``, of the training; ``metrics``:
+        rows of some scalars of the log, thinned out, each with its ``step``; ``diverged``: whether weights became NaN
+        or infinite, which ends the training with the returns of its last episodes in place of an evaluation;
+        ``history``: for policies with memory, the summary of `rlstab.analysis.history.history_gains`.
     """
     import torch
 

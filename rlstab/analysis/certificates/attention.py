@@ -237,15 +237,14 @@ def jacobian_norms(module: SelfAttention, x: Tensor, *, iterations: int = 20, se
     Tensor
         ``(B,)``: the Jacobian's norm along the direction found, at most its spectral norm.
     """
-    x = x.detach()
-    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
-    norms = x.new_zeros(len(x))
+    x = x.detach().clone().requires_grad_()
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x.detach())
+    norms = torch.zeros(len(x))
     for _ in range(iterations):
         direction = direction / direction.flatten(1).norm(dim=1).clamp(min=1e-30)[:, None, None]
-        _, moved = torch.func.jvp(module, (x,), (direction,))
-        norms = moved.detach().flatten(1).norm(dim=1)
-        _, pull_back = torch.func.vjp(module, x)
-        direction = pull_back(moved)[0].detach()
+        moved = torch.func.jvp(module, (x.detach(),), (direction,))[1].detach()
+        norms = moved.flatten(1).norm(dim=1)
+        (direction,) = torch.autograd.grad(module(x), x, moved)
     return norms
 
 

@@ -125,8 +125,8 @@ def first_steps(
     Returns
     -------
     observations, actions
-        ``(episodes, T, *space.shape)``, and ``(episodes, T, head.inputs)`` or ``(episodes, T)``: the actions at the
-        step before each, zero at the first.
+        ``(episodes, T, *space.shape)``, and ``(episodes, T, ...)``: the actions at the step before each, as the head
+        samples them, zero at the first.
     """
     from rlstab.envs.registry import make_vec
 
@@ -138,8 +138,7 @@ def first_steps(
         for _ in range(steps):
             observations.append(torch.as_tensor(np.array(observation, np.float32)))
             chosen, state = policy.predict(observation, state, deterministic=True)
-            taken = torch.as_tensor(np.asarray(chosen)).reshape(episodes, -1)
-            taken = taken[:, 0].long() if taken.dtype == torch.int64 else taken.float()
+            taken = policy.module.head.from_environment(torch.as_tensor(np.asarray(chosen)))
             actions.append(torch.zeros_like(taken) if action is None else action)
             action = taken
             observation, _, terminated, truncated, _ = env.step(chosen)

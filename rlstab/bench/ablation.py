@@ -13,7 +13,7 @@ from rlstab.analysis.bootstrap import FloatArray, bootstrap, format_interval
 from rlstab.analysis.result import Result, Scalar
 from rlstab.bench import method_worker
 from rlstab.bench.conditions import Conditions, command_line, markdown_table
-from rlstab.bench.memory import TASKS
+from rlstab.bench.memory import TASKS, Task
 from rlstab.bench.reports import Report
 from rlstab.bench.study import Table
 from rlstab.bench.trainings import Training, collect, conditions_of
@@ -48,7 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "output norm": {"output_norm": True},
     "sigma-reparametrisation": {"sigma_reparam": True},
     "z-loss 1e-4": {"z_loss": 1e-4},
-    "warm-up, a tenth": {"warmup_steps": 15_000},
+    "warm-up, a tenth": {"warmup_steps": 10_000},
     "weight decay 0.01": {"weight_decay": 0.01},
     "Stable-SPAM": {"optimizer": "stable_spam"},
     "cached context": {"context": "cached", "sequence_length": 26},
@@ -71,7 +71,7 @@ class Options:
     """Task: one of `rlstab bench memory` whose best returns with and without memory are known."""
     seeds: int = 5
     """Trainings of each variant at each rate, with seeds 0, 1, ..."""
-    steps: int = 150_000
+    steps: int = 100_000
     """Environment steps of each training."""
     jobs: int = field(default_factory=usable_cores)
     """Trainings that run at the same time, each on one core."""
@@ -95,7 +95,7 @@ class AblationResult(Result):
     rates: dict[str, tuple[float, ...]]
     """Variant to its learning rates."""
     returns: dict[str, FloatArray] = field(metadata={"unit": "return"})
-    """Variant to ``(seeds, rates)``: mean deterministic return of the final policy."""
+    """Variant to ``(seeds, rates)``: mean deterministic return of the final policy; ``blind`` where it diverged."""
     gains: dict[str, FloatArray] = field(metadata={"unit": "logit per standard deviation"})
     """Variant to ``(seeds, rates)``: largest gain of the past (`rlstab.analysis.history`); NaN where diverged."""
     speeds: dict[str, float] = field(metadata={"unit": "environment steps a second"})
@@ -299,7 +299,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Abl
         best=task.best,
         blind=task.blind,
         rates=rates,
-        returns={name: _table(grid, lambda report: np.mean(report["eval_returns"])) for name, grid in grids.items()},
+        returns={name: _table(grid, lambda report: _returned(report, task)) for name, grid in grids.items()},
         gains={name: _table(grid, _gain) for name, grid in grids.items()},
         speeds={
             name: float(_table(grid, lambda report: report["total_steps"] / report["processor_seconds"]).mean())
@@ -319,6 +319,11 @@ def _training(variant: str, change: Mapping[str, Any], rate: float, seed: int, o
 
 def _table(grid: Sequence[Sequence[Report]], value: Callable[[Report], Any]) -> FloatArray:
     return np.array([[float(value(report)) for report in row] for row in grid])
+
+
+def _returned(report: Report, task: Task) -> float:
+    # What a training earned before it diverged is worth nothing.
+    return float(task.blind if report["diverged"] else np.mean(report["eval_returns"]))  # pyright: ignore[reportArgumentType]
 
 
 def _gain(report: Report) -> float:
@@ -344,5 +349,6 @@ def _monitors(grid: Sequence[Sequence[Report]], points: int = 20) -> dict[str, F
     for monitor in MONITORS:
         curves = np.array([[curve(report, monitor) for report in row] for row in grid])
         known = np.isfinite(curves)
-        found[monitor] = np.where(known, curves, 0.0).sum(0) / np.maximum(known.sum(0), 1)
+        mean = np.where(known, curves, 0.0).sum(0) / np.maximum(known.sum(0), 1)
+        found[monitor] = np.where(known.any(0), mean, np.nan)
     return found

@@ -6,18 +6,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rlstab.bench import reports
 from rlstab.bench.trainings import Training
 from rlstab.controllers import registry
 from rlstab.controllers.config import BaseConfig
 from rlstab.controllers.runs import configure
+from rlstab.errors import NonFiniteState
 from rlstab.runs.config import to_json
 from rlstab.runs.seeding import EVALUATION_SEED
 
@@ -60,19 +64,20 @@ def train_and_evaluate(method: str, config: BaseConfig, name: str, eval_episodes
     learner.on_episode = lambda steps, episode_return, _: episodes.append([steps, episode_return])
     metrics: list[dict[str, float]] = []
     diverged = False
-    start, processor_start = time.perf_counter(), time.process_time()
+    clock = _Clock()
     while learner.num_timesteps < config.total_steps:
         try:
             found = learner.iterate()
-        except RuntimeError:
+        except (RuntimeError, NonFiniteState):
             diverged = not _is_finite(learner)
             if diverged:
                 break
             raise
         row = {key: value for key, value in found.items() if key.startswith(_WATCHED) and math.isfinite(value)}
         if any(key.startswith("attention/") for key in row):
-            metrics.append({"step": learner.num_timesteps, **row, **_layer_gains(learner.policy, config)})
-    train_seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
+            with clock.stopped():
+                metrics.append({"step": learner.num_timesteps, **row, **_layer_gains(learner.policy, config)})
+    train_seconds, processor_seconds = clock.read()
     diverged = diverged or not _is_finite(learner)
     if diverged:
         returns = [value for _, value in episodes[-eval_episodes:]]
@@ -96,15 +101,37 @@ def train_and_evaluate(method: str, config: BaseConfig, name: str, eval_episodes
     }
 
 
+class _Clock:
+    """Seconds and processor seconds since it was made, less those while it was stopped."""
+
+    def __init__(self) -> None:
+        self._begin = np.array(self._now())
+
+    def read(self) -> tuple[float, float]:
+        seconds, processor_seconds = np.array(self._now()) - self._begin
+        return float(seconds), float(processor_seconds)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        before = np.array(self._now())
+        yield
+        self._begin += np.array(self._now()) - before
+
+    def _now(self) -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
+
+
 def _is_finite(learner: OnPolicyLearner) -> bool:
     return all(bool(parameter.isfinite().all()) for parameter in learner.network.parameters())
 
 
 def _history(policy: Any, config: BaseConfig) -> dict[str, Any] | None:
+    from gymnasium import spaces
+
     from rlstab.analysis.history import first_steps, history_gains
     from rlstab.policies.transformer.policy import TransformerPolicy
 
-    if not isinstance(policy, TransformerPolicy):
+    if not isinstance(policy, TransformerPolicy) or not isinstance(policy.observation_space, spaces.Box):
         return None
     steps = policy.module.transformer.receptive_field + 1
     return history_gains(policy.module, *first_steps(policy, config.env, steps, seed=EVALUATION_SEED)).summary()

@@ -71,6 +71,7 @@ class SequenceLearner(OnPolicyLearner):
         self._cut_values: list[Tensor] = []
         self._memory: Memory = self.network.empty_memory(self.num_envs)
         self._gradient_norms: list[Tensor] = []
+        self._raw_gradient: Tensor | None = None
         self._watched: Sequences | None = None
 
     @torch.no_grad()
@@ -83,12 +84,14 @@ class SequenceLearner(OnPolicyLearner):
     def update(self) -> dict[str, float]:
         """See `OnPolicyLearner.update`."""
         self._gradient_norms.clear()
+        every = self._settings.monitor_every
+        self._raw_gradient = torch.empty_like(self._flat.gradient) if every and self.iterations % every == 0 else None
         metrics = super().update()
         metrics["train/gradient_norm"] = float(torch.stack(self._gradient_norms).mean())
         metrics["train/gradient_norm_max"] = float(torch.stack(self._gradient_norms).max())
-        every = self._settings.monitor_every
-        if every and self.iterations % every == 0 and self._watched is not None:
-            metrics |= attention_figures(self.network, self._watched)
+        if self._raw_gradient is not None and self._watched is not None:
+            self._flat.gradient.copy_(self._raw_gradient)
+            metrics |= attention_figures(self.network, self._watched, since=self._timeline.context)
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -157,6 +160,9 @@ class SequenceLearner(OnPolicyLearner):
             self._cut_values.append(network.critic(network.step(final, self._memory.rows(worlds))).squeeze(-1))
 
     def _step(self, learning_rate: float) -> None:
+        if self._raw_gradient is not None:
+            # Both optimisers scale it in place, which would hide what monitors look for.
+            self._raw_gradient.copy_(self._flat.gradient)
         if self._settings.optimizer == "adam":
             norm = self._flat.clip_gradient(self.config.max_grad_norm)
         else:
@@ -190,7 +196,7 @@ class SequenceLearner(OnPolicyLearner):
             timeline, targets, self._length, self._settings.context, *self._memories_for_training()
         )
         worlds = torch.arange(min(_WATCHED, self.num_envs), device=self.device)
-        self._watched = timeline.pieces(worlds, timeline.context, self.config.n_steps)
+        self._watched = timeline.pieces(worlds, 0, timeline.context + self.config.n_steps)
         return samples
 
     def _memories_for_training(self) -> tuple[list[Tensor], int]:

@@ -153,6 +153,15 @@ class ActionHead(nn.Module):
             case _:
                 return action.float()
 
+    def from_environment(self, action: Tensor) -> Tensor:
+        """What `to_environment` was given for actions ``(batch, *space.shape)``, as far as clipping has left it."""
+        if isinstance(self.space, spaces.Discrete):
+            return action.reshape(-1) - int(self.space.start)
+        flat = action.flatten(1)
+        if isinstance(self.space, spaces.MultiDiscrete):
+            return flat - torch.as_tensor(self.space.start, dtype=flat.dtype, device=flat.device).flatten()
+        return flat.float()
+
     def to_environment(self, action: Tensor) -> Tensor:
         """What the environment gets: ``Box`` actions are clipped to the bounds and given the space's shape.
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from rlstab.analysis.history import HistoryGains, first_steps, history_gains
 from rlstab.envs import make_vec
@@ -83,6 +84,32 @@ def test_what_cannot_be_differentiated_is_refused() -> None:
         history_gains(network(), torch.zeros(2, 5, 3, dtype=torch.uint8))
     with pytest.raises(UserError, match="must be real numbers"):
         history_gains(network(), torch.zeros(0, 5, 3))
+
+
+@pytest.mark.parametrize(
+    "action",
+    [Discrete(3, start=5), MultiDiscrete([2, 3]), MultiDiscrete([2, 3], start=[4, -1]), MultiBinary(3)],
+    ids=str,
+)
+def test_actions_before_are_those_that_the_head_samples(action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Still(gymnasium.Env):
+        observation_space = Box(-1.0, 1.0, (3,))
+        action_space = action
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            super().reset(seed=seed)
+            return np.full(3, 0.5, np.float32), {}
+
+        def step(self, chosen: Any) -> Any:
+            assert self.action_space.contains(chosen)
+            return np.full(3, 0.5, np.float32), 0.0, False, False, {}
+
+    monkeypatch.setitem(gymnasium.registry, "Still-v0", gymnasium.envs.registration.EnvSpec("Still-v0", Still))
+    policy = TransformerPolicy(Still.observation_space, action)
+    observations, actions = first_steps(policy, "Still-v0", 4, episodes=2)
+    head = policy.module.head
+    outputs = policy.module.outputs(observations[:, :2], actions[:, :2]).detach()
+    torch.testing.assert_close(actions[:, 2].float(), head.mode(outputs).float())
 
 
 @pytest.mark.parametrize(("env_id", "most"), [("rlstab/PassiveTMaze-v0", 51), ("InvertedPendulum-v5", 1000)])

@@ -271,6 +271,28 @@ def test_attention_is_watched_as_often_as_asked() -> None:
     assert all(np.isfinite(value) for value in second.values())
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "stable_spam"])
+def test_gradients_are_watched_as_the_loss_left_them(optimizer: str) -> None:
+    """Both optimisers scale them: a clip this small would hide any."""
+    settings = {"monitor_every": 1, "n_epochs": 1, "batch_size": 128, "sequence_length": 32, "optimizer": optimizer}
+    clipped, free = (made(max_grad_norm=norm, **settings).iterate() for norm in (1e-6, 1e6))
+    name = "attention/layer0/gradient_norm_value"
+    assert clipped[name] == pytest.approx(free[name], rel=1e-6)
+    assert clipped["train/gradient_norm"] > clipped[name] > 1e-4
+
+
+def test_rows_are_watched_with_all_that_they_see() -> None:
+    class Endless(Ticks):
+        def step(self, action: Any) -> Any:
+            return self._noise(), 0.0, False, False, {}
+
+    learner = made(Endless, monitor_every=1, shape={"num_layers": 1})
+    first, second = learner.iterate(), learner.iterate()
+    # Four of 32 rows see less than the window at an episode's beginning, none later.
+    assert first["attention/layer0_head0/visible_keys"] == pytest.approx((1 + 2 + 3 + 4 + 28 * 5) / 32)
+    assert second["attention/layer0_head0/visible_keys"] == pytest.approx(5.0)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

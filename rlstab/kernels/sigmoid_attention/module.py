@@ -149,7 +149,13 @@ class SelfAttention(nn.Module):
         return self.out(out[:, before:].flatten(2))
 
     def stats(
-        self, x: Tensor, rows: Segments | None = None, *, steps: Tensor | None = None, sample_rows: int | None = 64
+        self,
+        x: Tensor,
+        rows: Segments | None = None,
+        *,
+        steps: Tensor | None = None,
+        sample_rows: int | None = 64,
+        since: int = 0,
     ) -> AttentionStats:
         """Measure scores and weights; see `attention_stats`. Arguments as for `forward`."""
         q, k, _ = self._project(x, steps)
@@ -163,6 +169,7 @@ class SelfAttention(nn.Module):
             alibi_slopes=self._slopes(),
             softmax=self.weights == "softmax",
             sample_rows=sample_rows,
+            since=since,
         )
 
     @torch.no_grad()

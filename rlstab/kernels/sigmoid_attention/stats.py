@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import reference
 from rlstab.kernels.sigmoid_attention.problem import Bias, Layout, make_problem
 
@@ -55,6 +56,7 @@ def attention_stats(
     layout: Layout = "bthd",
     softmax: bool = False,
     sample_rows: int | None = 64,
+    since: int = 0,
     generator: torch.Generator | None = None,
 ) -> AttentionStats:
     """Measure scores and weights in some rows of each sequence.
@@ -69,6 +71,8 @@ def attention_stats(
         Whether weights are the softmax of the scores.
     sample_rows
         How many positions to look at, the same in all sequences. ``None``: all.
+    since
+        Positions at the beginning of each sequence that are seen and not looked at themselves.
     generator
         Source of the sample, on the CPU. ``None``: evenly spaced positions.
 
@@ -91,7 +95,10 @@ def attention_stats(
         alibi_slopes=alibi_slopes,
         layout=layout,
     )
-    rows = _sample(problem.q.shape[2], sample_rows, generator).to(q.device)
+    length = problem.q.shape[2]
+    if since and not 0 <= since < length:
+        raise UserError(f"since must be from 0 to below {length}, the number of queries, got {since}")
+    rows = since + _sample(length - since, sample_rows, generator).to(q.device)
     visible = problem.intervals().mask(0, problem.k.shape[2])[:, None, rows]
     return _figures(reference.scores(problem, rows).float(), visible, softmax)
 

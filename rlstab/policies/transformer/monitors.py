@@ -14,7 +14,7 @@ SAMPLED_ROWS = 32
 
 
 @torch.no_grad()
-def attention_figures(network: TransformerActorCritic, sequences: Sequences) -> dict[str, float]:
+def attention_figures(network: TransformerActorCritic, sequences: Sequences, since: int = 0) -> dict[str, float]:
     """Measure every layer's and head's attention on some sequences, and the spectral norms of its matrices.
 
     Parameters
@@ -23,13 +23,16 @@ def attention_figures(network: TransformerActorCritic, sequences: Sequences) -> 
         The policy's network.
     sequences
         Where to look; without memories.
+    since
+        Steps at the beginning of each sequence that are seen by others and not looked at themselves.
 
     Returns
     -------
     dict
         ``attention/layer0_head1/entropy`` and the like (see `AttentionStats`), ``attention/layer0/output_gain`` (mean
-        norm of what attention adds over that of its input), and for the matrices ``query``, ``key``, ``value`` and
-        ``out`` ``attention/layer0/spectral_norm_query``, with ``gradient_norm_query`` where there is a gradient.
+        norm of attention's output, before any norm, scale or gate, over that of its normalised input), and for the
+        matrices ``query``, ``key``, ``value`` and ``out`` ``attention/layer0/spectral_norm_query``, with
+        ``gradient_norm_query`` where there is a gradient: that in ``grad``, which is to be as the loss left it.
     """
     inputs: list[Tensor] = []
     network.encode(sequences, keep=inputs)
@@ -38,12 +41,12 @@ def attention_figures(network: TransformerActorCritic, sequences: Sequences) -> 
     for index, (block, stream) in enumerate(zip(network.transformer.layers, inputs, strict=True)):
         attention, x = block.attention, block.attention_norm(stream)
         layer = f"attention/layer{index}"
-        stats = attention.stats(x, rows, steps=sequences.steps, sample_rows=SAMPLED_ROWS)
+        stats = attention.stats(x, rows, steps=sequences.steps, sample_rows=SAMPLED_ROWS, since=since)
         for field in dataclasses.fields(stats):
             for head, value in enumerate(getattr(stats, field.name).tolist()):
                 figures[f"{layer}_head{head}/{field.name}"] = value
         gains = attention(x, rows, steps=sequences.steps).norm(dim=-1) / x.norm(dim=-1).clamp(min=1e-12)
-        figures[f"{layer}/output_gain"] = float(gains.mean())
+        figures[f"{layer}/output_gain"] = float(gains[:, since:].mean())
         for name in ("query", "key", "value", "out"):
             linear = getattr(attention, name)
             figures[f"{layer}/spectral_norm_{name}"] = float(torch.linalg.matrix_norm(linear.weight, 2))

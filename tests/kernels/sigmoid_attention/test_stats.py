@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import attention_stats
 
 from .cases import Case
@@ -29,6 +30,14 @@ def test_softmax_has_mass_one() -> None:
     stats = attention_stats(q, k, layout="bhtd", causal=True, softmax=True)
     torch.testing.assert_close(stats.mass, torch.ones(2))
     torch.testing.assert_close(stats.mass_low, torch.ones(2))
+
+
+def test_rows_at_the_beginning_are_seen_and_not_looked_at() -> None:
+    q = torch.zeros(2, 6, 3, 4)
+    stats = attention_stats(q, q, causal=True, since=4)
+    torch.testing.assert_close(stats.visible_keys, torch.full((3,), 5.5))
+    with pytest.raises(UserError, match="since must be from 0 to below 6"):
+        attention_stats(q, q, since=6)
 
 
 def test_what_goes_wrong_is_seen() -> None:

@@ -87,25 +87,25 @@ def test_what_cannot_be_differentiated_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "action",
+    "space",
     [Discrete(3, start=5), MultiDiscrete([2, 3]), MultiDiscrete([2, 3], start=[4, -1]), MultiBinary(3)],
     ids=str,
 )
-def test_actions_before_are_those_that_the_head_samples(action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actions_before_are_those_that_the_head_samples(space: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Still(gymnasium.Env):
         observation_space = Box(-1.0, 1.0, (3,))
-        action_space = action
+        action_space = space
 
         def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
             super().reset(seed=seed)
             return np.full(3, 0.5, np.float32), {}
 
-        def step(self, chosen: Any) -> Any:
-            assert self.action_space.contains(chosen)
+        def step(self, action: Any) -> Any:
+            assert self.action_space.contains(action)
             return np.full(3, 0.5, np.float32), 0.0, False, False, {}
 
     monkeypatch.setitem(gymnasium.registry, "Still-v0", gymnasium.envs.registration.EnvSpec("Still-v0", Still))
-    policy = TransformerPolicy(Still.observation_space, action)
+    policy = TransformerPolicy(Still.observation_space, space)
     observations, actions = first_steps(policy, "Still-v0", 4, episodes=2)
     head = policy.module.head
     outputs = policy.module.outputs(observations[:, :2], actions[:, :2]).detach()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from scipy.stats import trim_mean
 
 from rlstab.analysis.bootstrap import FloatArray, bootstrap, format_interval
 from rlstab.analysis.result import Result, Scalar
@@ -55,11 +56,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """What is changed one at a time against the base, at a few rates."""
 
+_COMMON = ("collapsed", "gain of the past", "gain of an offset", "steps/s")
+
 MONITORS: dict[str, str] = {
     "mass": "attention mass (mean)",
     "entropy": "entropy of the weights (nat)",
     "max_score": "largest |score|",
     "gradient_norm_query": "gradient norm of the queries' matrix",
+    "gain": "norm of attention's Jacobian",
+    "certified_gain": "its certified bound (sigmoid)",
 }
 
 
@@ -98,8 +103,10 @@ class AblationResult(Result):
     """Variant to ``(seeds, rates)``: mean deterministic return of the final policy; ``blind`` where it diverged."""
     gains: dict[str, FloatArray] = field(metadata={"unit": "logit per standard deviation"})
     """Variant to ``(seeds, rates)``: largest gain of the past (`rlstab.analysis.history`); NaN where diverged."""
+    offsets: dict[str, FloatArray] = field(metadata={"unit": "logit per standard deviation"})
+    """Variant to ``(seeds, rates)``: gain of a constant offset of the observation; NaN where diverged."""
     speeds: dict[str, float] = field(metadata={"unit": "environment steps a second"})
-    """Variant to steps a second of processor time, mean; monitors included."""
+    """Variant to steps a second of processor time, mean; certificates left out."""
     monitors: dict[str, dict[str, FloatArray]]
     """Variant to monitor to ``(rates, points)``, mean over heads and seeds, over the training."""
     conditions: Conditions
@@ -150,7 +157,7 @@ class AblationResult(Result):
         """Draw return against rate, and the monitors over the training at the largest rate that all learn with."""
         import matplotlib.pyplot as plt
 
-        figure, axes = plt.subplots(2, 3, figsize=(10.5, 6.0))
+        figure, axes = plt.subplots(2, 4, figsize=(14.0, 6.0))
         self.plot(axes[0, 0])
         rate = self._rate_of_monitors()
         for ax, (monitor, label) in zip(axes.flat[1:], MONITORS.items(), strict=False):
@@ -161,7 +168,7 @@ class AblationResult(Result):
             ax.set_title(f"{label}, rate {rate:g}", fontsize=8)
             ax.set_xlabel("share of the training")
             ax.set_yscale("log")
-        ax = axes[1, 2]
+        ax = axes[1, 3]
         names = list(ATTENTION)
         values = [np.nanmax(self.gains[name][:, RATES.index(rate)]) for name in names]
         ax.barh(range(len(names)), values, color=[f"C{number % 4}" for number in range(len(names))])
@@ -178,17 +185,21 @@ class AblationResult(Result):
             [name, f"{self.top(name)[0]:.2f}", self.top(name)[1], self._sensitivity_text(name), *self._common(name)]
             for name in ATTENTION
         ]
-        columns = ["attention", "best return", "at rate", "sensitivity to the rate", "collapsed", "gain of the past"]
+        columns = ["attention", "best return", "at rate", "sensitivity to the rate", *_COMMON]
         options = []
         for name in (BASE, *OPTIONS):
             at = [self.rates[name].index(rate) for rate in FEW_RATES]
             options.append([name, *(self._interval_text(name, index) for index in at), *self._common(name, at)])
-        few = ["option", *(f"return at {rate:g}" for rate in FEW_RATES), "collapsed", "gain of the past"]
+        few = ["option", *(f"return at {rate:g}" for rate in FEW_RATES), *_COMMON]
         every = [[name, *(self._interval_text(name, i) for i in range(len(RATES)))] for name in ATTENTION]
         return [
-            ("Attention, over all rates", [*columns, "steps/s"], attention),
-            (f"One change at a time against {BASE}", [*few, "steps/s"], options),
-            ("Mean return at each rate, with 95 % interval", ["attention", *(f"{r:g}" for r in RATES)], every),
+            ("Attention, over all rates", columns, attention),
+            (f"One change at a time against {BASE}", few, options),
+            (
+                "Interquartile mean of the return at each rate, with 95 % interval",
+                ["attention", *(f"{r:g}" for r in RATES)],
+                every,
+            ),
         ]
 
     def missing(self) -> list[str]:
@@ -199,14 +210,13 @@ class AblationResult(Result):
         """Say of each hypothesis, written down before the trainings, whether its intervals bear it out."""
         plain, normed = self._compare("no norm"), self._compare("QK-norm")
         rate = RATES.index(self._rate_of_monitors())
-        gains = {n: self.gains[f"{n}, no norm"][:, rate] for n in ("softmax", "sigmoid, count")}
-        soft, sigm = (float(np.nanmedian(values)) for values in gains.values())
-        lower = "lower" if sigm < soft else "not lower"
+        sigmoid, softmax = (self._median(self.gains[f"{n}, no norm"][:, rate]) for n in ("sigmoid, count", "softmax"))
         return [
             f"H1, sigmoid lowers the sensitivity to the rate without QK-norm: {plain}.",
             f"H2, with QK-norm there is no difference: {normed}.",
-            f"H3, sigmoid's largest gain of the past is lower: {lower} without QK-norm at rate "
-            f"{self._rate_of_monitors():g} (median over seeds {sigm:.3g} against {soft:.3g}).",
+            f"H3, sigmoid's largest gain of the past is lower: {_verdict(sigmoid, softmax)} without QK-norm at rate "
+            f"{self._rate_of_monitors():g} (median over seeds {_with_interval(*sigmoid)} against "
+            f"{_with_interval(*softmax)}).",
         ]
 
     def to_markdown(self) -> str:
@@ -219,22 +229,20 @@ class AblationResult(Result):
         return "\n".join([*lines, *self.conditions.section(self.settings)])
 
     def _compare(self, norm: str) -> str:
-        _, low, high = self.sensitivity(f"sigmoid, count, {norm}")
-        _, soft_low, soft_high = self.sensitivity(f"softmax, {norm}")
-        texts = (
-            f"{self._sensitivity_text(f'sigmoid, count, {norm}')} against {self._sensitivity_text(f'softmax, {norm}')}"
-        )
-        verdict = "lower" if high < soft_low else "higher" if low > soft_high else "no difference shown"
-        return f"{verdict} ({texts})"
+        sigmoid, softmax = self.sensitivity(f"sigmoid, count, {norm}"), self.sensitivity(f"softmax, {norm}")
+        return f"{_verdict(sigmoid, softmax)} ({_with_interval(*sigmoid)} against {_with_interval(*softmax)})"
 
     def _sensitivity_text(self, variant: str) -> str:
-        value, low, high = self.sensitivity(variant)
-        return f"{value:.2f} {format_interval(round(low, 2), round(high, 2))}".strip()
+        return _with_interval(*self.sensitivity(variant))
+
+    def _median(self, values: FloatArray) -> tuple[float, float, float]:
+        found = bootstrap((values[np.isfinite(values), None],), lambda sample: np.median(sample, axis=0))
+        return tuple(float(part[0]) for part in found)  # pyright: ignore[reportReturnType]
 
     def _interval_text(self, variant: str, index: int) -> str:
         column = self.returns[variant][:, index : index + 1]
-        value, low, high = bootstrap((column,), lambda sample: sample.mean(0))
-        return f"{value[0]:.2f} {format_interval(round(low[0], 2), round(high[0], 2))}".strip()
+        value, low, high = bootstrap((column,), lambda sample: trim_mean(sample, 0.25, axis=0))
+        return _with_interval(value[0], low[0], high[0])
 
     def _common(self, variant: str, at: Sequence[int] | None = None) -> list[str]:
         gains = self.gains[variant] if at is None else self.gains[variant][:, at]
@@ -242,7 +250,10 @@ class AblationResult(Result):
         returns = self.returns[variant] if at is None else self.returns[variant][:, at]
         lost = float((returns < self.blind + 0.1 * (self.best - self.blind)).mean())
         gain = f"{np.median(known):.3g}" if known.size else "-"
-        return [f"{100 * lost:.0f} %", gain, f"{self.speeds[variant]:,.0f}"]
+        offsets = self.offsets[variant] if at is None else self.offsets[variant][:, at]
+        known = offsets[np.isfinite(offsets)]
+        offset = f"{np.median(known):.3g}" if known.size else "-"
+        return [f"{100 * lost:.0f} %", gain, offset, f"{self.speeds[variant]:,.0f}"]
 
     def _rate_of_monitors(self) -> float:
         """Largest rate at which every attention earns half of what memory is worth; else the third."""
@@ -256,8 +267,11 @@ What sigmoid or softmax attention, the bias of sigmoid's scores, QK-norm and eac
 transformer. Every attention is trained at seven learning rates, every option at three of them, with five seeds; all
 else is the task's preset. *Sensitivity to the rate* is the mean over rates of what is lost against the best rate, as a
 share of what memory earns (0: none is lost). *Collapsed* are trainings that earn less than a tenth of what memory is
-worth. *Gain of the past* is the largest derivative of the logits in an earlier observation, median over trainings.
-Intervals are 95 % percentile bootstraps over seeds by rliable.
+worth; one that diverged earns what no memory does. *Gain of the past* is the largest derivative of the logits in an
+earlier observation, *gain of an offset* the sum of those in all observations, medians over the trainings that did not
+diverge. The norm of attention's Jacobian and its certified bound are those at the beginning of four episodes. Best
+returns and the sensitivity are of means over seeds. Intervals are 95 % percentile bootstraps over seeds by rliable.
+Steps are per second of processor time, monitors and certificates left out.
 
 The hypotheses were written down before the trainings.
 """
@@ -300,7 +314,13 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Abl
         blind=task.blind,
         rates=rates,
         returns={name: _table(grid, lambda report: _returned(report, task)) for name, grid in grids.items()},
-        gains={name: _table(grid, _gain) for name, grid in grids.items()},
+        gains={
+            name: _table(grid, lambda report: _gain(report, "largest gain of the past")) for name, grid in grids.items()
+        },
+        offsets={
+            name: _table(grid, lambda report: _gain(report, "gain of a constant offset"))
+            for name, grid in grids.items()
+        },
         speeds={
             name: float(_table(grid, lambda report: report["total_steps"] / report["processor_seconds"]).mean())
             for name, grid in grids.items()
@@ -326,9 +346,18 @@ def _returned(report: Report, task: Task) -> float:
     return float(task.blind if report["diverged"] else np.mean(report["eval_returns"]))  # pyright: ignore[reportArgumentType]
 
 
-def _gain(report: Report) -> float:
+def _gain(report: Report, name: str) -> float:
     history = report.get("history")
-    return float("nan") if history is None else float(history["largest gain of the past"])
+    return float("nan") if history is None else float(history[name])
+
+
+def _verdict(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> str:
+    """Compare two intervals ``(value, low, high)``."""
+    return "lower" if ours[2] < theirs[1] else "higher" if ours[1] > theirs[2] else "no difference shown"
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} {format_interval(round(low, 2), round(high, 2))}".strip()
 
 
 def _monitors(grid: Sequence[Sequence[Report]], points: int = 20) -> dict[str, FloatArray]:

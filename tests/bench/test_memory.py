@@ -27,7 +27,9 @@ def test_the_page_compares_memories(fake: Any, work: Path, tmp_path: Path) -> No
     assert f"| {MAZE} {row}" in page
     assert "transformer, sigmoid solves PassiveTMaze-v0" in page
     assert "transformer, softmax solves no task" in page
-    assert "LSTM's interval lies above that without memory, on PassiveTMaze-v0" in page
+    # Half is what a policy without memory can expect, whatever the one that was trained earned.
+    assert "transformer, softmax's interval lies above that without memory, on PassiveTMaze-v0" in page
+    assert "LSTM's interval lies above that without memory, on no task" in page
     assert f"| {MAZE} | 500 | 500 | 500 | 500 |" in page
     assert MemoryResult.load(result.save(tmp_path / "memory")).to_markdown() == page
 

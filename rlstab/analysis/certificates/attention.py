@@ -1,13 +1,13 @@
 """How much the output of a sigmoid-attention layer can move when its input does.
 
-All bounds are for ``Y_i = sum_j M_ij sigmoid(scale <W_q x_i, W_k x_j> + b_ij) W_v x_j`` in the Frobenius norm of the
-whole sequence. They are statements about a layer at or around a given input: sigmoid attention has no global Lipschitz
-constant, as softmax attention has none, and at a single input either may be the rougher of the two.
+All bounds are for ``Y_i = sum_j M_ij sigmoid(scale <q_i, k_j> + b_ij) W_v x_j`` in the Frobenius norm of the whole
+sequence; queries and keys are linear in their tokens, and perhaps normalised and turned by their position. They are
+statements about a layer at or around a given input: sigmoid attention has no global Lipschitz constant, as softmax
+attention has none, and at a single input either may be the rougher of the two.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlstab.analysis.certificates.attention_heads import Head, heads_of
 from rlstab.analysis.certificates.certificate import Certificate, digest
 from rlstab.analysis.result import Scalar
 from rlstab.errors import UserError
@@ -28,81 +29,6 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-5
 """Bounds are enlarged by this factor: far more than float64 loses in the sums below."""
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A layer norm over the head dimension: ``gain * (x - mean) / sqrt(var + eps) + bias``, both ``(d,)``, float64."""
-
-    gain: Tensor
-    bias: Tensor
-    eps: float
-
-
-@dataclass(frozen=True)
-class Head:
-    """One head of a layer, in float64.
-
-    Parameters
-    ----------
-    query, key, value
-        ``(d, width)``, ``(d, width)``, ``(dv, width)``.
-    offsets
-        ``(n, n)``: what is added to the scores of each row and key, whatever the input.
-    visible
-        ``(n, n)`` bool: row ``i`` sees key ``j``.
-    scale
-        Factor of the scores.
-    turns
-        ``(n, d, d)``: rotations of queries and keys by their position, or none.
-    query_norm, key_norm
-        What normalises queries and keys before that, or nothing.
-    """
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    offsets: Tensor
-    visible: Tensor
-    scale: float
-    turns: Tensor | None = None
-    query_norm: Norm | None = None
-    key_norm: Norm | None = None
-
-    @property
-    def is_bilinear(self) -> bool:
-        """Whether scores are one bilinear form of the two tokens, the same for all positions."""
-        return self.turns is None and self.query_norm is None and self.key_norm is None
-
-    @property
-    def coupling(self) -> Tensor:
-        """``W_q^T W_k``, ``(width, width)``, times the scale.
-
-        Raises
-        ------
-        UserError
-            There is no such matrix: see `is_bilinear`.
-        """
-        if not self.is_bilinear:
-            raise UserError("this bound needs scores that are bilinear in the input: no qk_norm, no rotary positions")
-        return self.scale * self.query.T @ self.key
-
-    def queries(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries ``(n, d)`` and their derivatives ``(n, d, width)`` in their own tokens."""
-        return _projected(x, self.query, self.query_norm, self.turns)
-
-    def keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys ``(n, d)`` and their derivatives ``(n, d, width)`` in their own tokens."""
-        return _projected(x, self.key, self.key_norm, self.turns)
-
-    def scores(self, x: Tensor) -> Tensor:
-        """``(n, n)`` for ``x`` of shape ``(n, width)``."""
-        return self.scale * self.queries(x)[0] @ self.keys(x)[0].T + self.offsets
-
-    def output(self, x: Tensor) -> Tensor:
-        """``(n, dv)``."""
-        weights = torch.where(self.visible, torch.sigmoid(self.scores(x)), 0.0)
-        return weights @ (x @ self.value.T)
 
 
 def local_bound(head: Head, x: Tensor) -> float:
@@ -138,7 +64,9 @@ def local_bound(head: Head, x: Tensor) -> float:
 def regional_bound(head: Head, x: Tensor, radius: float) -> float:
     """Bound ``||Y(x') - Y(x)|| / ||x' - x||`` for every ``x'`` within ``radius`` of ``x``, in the Frobenius norm.
 
-    Non-decreasing in the radius. At zero it is a coarser form of `local_bound`.
+    Non-decreasing in the radius. At zero it is a coarser form of `local_bound`. Heads with rotary positions or
+    normalised queries and keys have a bound of their own, coarser by what the norms of two matrices are more than that
+    of their product.
 
     Parameters
     ----------
@@ -154,6 +82,8 @@ def regional_bound(head: Head, x: Tensor, radius: float) -> float:
     float
         The bound.
     """
+    if not head.is_bilinear:
+        return _factored_bound(head, x, radius)
     scores, coupling = head.scores(x), head.coupling
     size, identity = _norm(coupling), torch.eye(len(x), dtype=torch.bool)
     # How far scores can move: rows and keys share the radius, and a row's own key moves with it.
@@ -169,6 +99,32 @@ def regional_bound(head: Head, x: Tensor, radius: float) -> float:
     lengths = x.norm(dim=1) + radius
     through_keys = (slopes.square() * lengths.square()[:, None] * lengths.square()[None]).sum().sqrt()
     bound = _norm(head.value) * (_norm(weights) + size * (through_queries + through_keys))
+    return float(bound) * (1 + _ROUNDING)
+
+
+def _factored_bound(head: Head, x: Tensor, radius: float) -> float:
+    """`regional_bound` from how far queries and keys can move one by one, whatever makes them of their tokens."""
+    scores, identity = head.scores(x), torch.eye(len(x), dtype=torch.bool)
+    queries, keys, values = head.queries(x)[0], head.keys(x)[0], x @ head.value.T
+    by_query, by_key, value_gain = head.query_gain(x, radius), head.key_gain(x, radius), _norm(head.value)
+    long_query, long_key = queries.norm(dim=1), keys.norm(dim=1)
+    # |<q + dq, k + dk> - <q, k>| with |dq_i| <= by_query_i e_i, |dk_j| <= by_key_j e_j, and e_i^2 + e_j^2 <= radius^2.
+    through_query, through_key = by_query[:, None] * long_key[None], long_query[:, None] * by_key[None]
+    both = by_query[:, None] * by_key[None] * radius**2
+    others = radius * (through_query.square() + through_key.square()).sqrt() + both / 2
+    own = radius * (through_query + through_key) + both
+    moved = head.scale * torch.where(identity, own, others)
+    weights = torch.where(head.visible, torch.sigmoid(scores + moved), 0.0)
+    slopes = torch.where(head.visible, _largest_slope(scores, moved), 0.0)
+    roots, steepest = slopes.sqrt()[:, :, None], slopes.amax(1).sqrt()
+    spread_values = torch.linalg.matrix_norm(roots * values[None], ord=2) + value_gain * radius * steepest
+    loosest = (slopes.sqrt() * by_key[None]).amax(1)
+    spread_keys = torch.linalg.matrix_norm(roots * keys[None], ord=2) + loosest * radius
+    through_queries = (spread_values * spread_keys * by_query).max()
+    farthest_values = values.norm(dim=1) + value_gain * radius
+    farthest_queries = long_query + by_query * radius
+    pairs = slopes * farthest_values[None] * farthest_queries[:, None] * by_key[None]
+    bound = value_gain * _norm(weights) + head.scale * (through_queries + pairs.square().sum().sqrt())
     return float(bound) * (1 + _ROUNDING)
 
 
@@ -236,7 +192,13 @@ def jacobian_norms(module: SelfAttention, x: Tensor, *, iterations: int = 20, se
     -------
     Tensor
         ``(B,)``: the Jacobian's norm along the direction found, at most its spectral norm.
+
+    Raises
+    ------
+    UserError
+        ``x`` has another shape, or is not finite.
     """
+    _check(x, module, 3, "sequences of shape (B, T, width)")
     x = x.detach().clone().requires_grad_()
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x.detach())
     norms = torch.zeros(len(x))
@@ -291,12 +253,12 @@ def certify_attention(
     Parameters
     ----------
     module
-        A layer with sigmoid weights. With rotary positions, or normalised queries and keys, at the input itself only.
+        A layer with sigmoid weights.
     x
         ``(T, width)``.
     radii
-        Sizes of the change of the input, Frobenius norm. At zero, where bilinear scores allow others, the coarser
-        bound that goes on from there; otherwise the local one.
+        Sizes of the change of the input, Frobenius norm. The bound at zero is that from which the others go on,
+        coarser than ``local``.
     rows
         Episodes in the sequence, for a batch of one.
 
@@ -310,20 +272,20 @@ def certify_attention(
     UserError
         The layer is of another kind, or an argument is out of range.
     """
-    if x.ndim != 2 or len(x) < 1:
-        raise UserError(f"x must be one sequence of shape (T, width), got {tuple(x.shape)}")
+    _check(x, module, 2, "one sequence of shape (T, width)")
     if not radii or any(not np.isfinite(radius) or radius < 0 for radius in radii):
         raise UserError(f"radii must be finite and at least 0, got {list(radii)}")
+    if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+        raise UserError("the layer has weights that are NaN or infinite")
     heads = heads_of(module, len(x), rows)
     tokens = x.detach().to("cpu", torch.float64)
     projection = float(_norm(module.out.weight.detach().to("cpu", torch.float64)))
     local = [local_bound(head, tokens) for head in heads]
-    if any(radii) and not heads[0].is_bilinear:
-        raise UserError("with qk_norm or rotary positions bounds are known at the input itself only: use radii=(0.0,)")
     found = [
-        projection * float(np.linalg.norm([_bound_within(head, tokens, radius) for head in heads])) for radius in radii
+        projection * float(np.linalg.norm([regional_bound(head, tokens, radius) for head in heads])) for radius in radii
     ]
-    weights = [parameter.detach().to("cpu", torch.float64).numpy() for parameter in module.parameters()]
+    if not np.isfinite([*local, *found]).all():
+        raise UserError("the layer's weights are so large that no bound is finite")
     return AttentionCertificate(
         statement=(
             "for every sequence x' whose Frobenius distance r from the given one is at most a radius listed, the "
@@ -331,8 +293,8 @@ def certify_attention(
         ),
         grade="sound",
         method="interval bounds of scores and weights, product bounds of the three places where the input enters",
-        network_sha256=digest(*weights),
-        set_sha256=digest(tokens.numpy(), np.asarray(radii, np.float64)),
+        network_sha256=digest(module.out.weight.detach().cpu().double().numpy(), *(h.numbers() for h in heads)),
+        set_sha256=digest(tokens.numpy(), heads[0].visible.numpy(), np.asarray(radii, np.float64)),
         radii=np.asarray(radii, np.float64),
         bounds=np.asarray(found, np.float64),
         local=projection * float(np.linalg.norm(local)),
@@ -340,110 +302,25 @@ def certify_attention(
     )
 
 
-def heads_of(module: SelfAttention, length: int, rows: Segments | None = None) -> list[Head]:
-    """Take a layer apart into its heads.
-
-    Raises
-    ------
-    UserError
-        Its weights are not sigmoids.
-    """
-    if module.weights != "sigmoid":
-        raise UserError("these bounds are for sigmoid weights; softmax needs others")
-    from rlstab.kernels.sigmoid_attention.masks import visible_intervals
-
-    intervals = visible_intervals(
-        length,
-        length,
-        causal=True,
-        window=None if rows is not None else module.window,
-        row_start=None if rows is None else rows.row_start.cpu(),
-        kv_lens=None,
-        device=torch.device("cpu"),
-    )
-    visible = intervals.mask(0, length)[0]
-    steps = torch.arange(length, dtype=torch.float64)
-    distances = (steps[:, None] - steps).abs()
-    counts = intervals.count()[0].clamp(min=1).to(torch.float64)
-    group = module.num_heads // module.kv_heads
-
-    def split(layer: torch.nn.Linear, heads: int) -> Tensor:
-        return layer.weight.detach().to("cpu", torch.float64).unflatten(0, (heads, -1))
-
-    queries, keys = split(module.query, module.num_heads), split(module.key, module.kv_heads)
-    values = split(module.value, module.kv_heads)
-    turns, norms = _turns(module, length), (_norm_of(module.query_norm), _norm_of(module.key_norm))
-    found = []
-    for head in range(module.num_heads):
-        offsets = torch.zeros(length, length, dtype=torch.float64)
-        match module.bias:
-            case "count":
-                offsets = offsets - counts.log()[:, None]
-            case "window":
-                offsets = offsets - math.log(module.window)
-            case "head":
-                assert module.head_bias is not None
-                offsets = offsets + float(module.head_bias[head])
-            case "none":
-                pass
-        if module.positions == "alibi":
-            offsets = offsets - float(module.get_buffer("slopes")[head]) * distances
-        scale = module.head_dim**-0.5
-        own = head // group
-        found.append(Head(queries[head], keys[own], values[own], offsets, visible, scale, turns, *norms))
-    return found
-
-
-def _bound_within(head: Head, x: Tensor, radius: float) -> float:
-    return regional_bound(head, x, radius) if head.is_bilinear else local_bound(head, x)
-
-
-def _turns(module: SelfAttention, length: int) -> Tensor | None:
-    """Rotations of the first positions, ``(length, d, d)``."""
-    if module.positions != "rotary":
-        return None
-    rates = module.get_buffer("rates").to("cpu", torch.float64)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
-    cosine, sine = torch.diag_embed(angles.cos()), torch.diag_embed(angles.sin())
-    return torch.cat([torch.cat([cosine, -sine], dim=2), torch.cat([sine, cosine], dim=2)], dim=1)
-
-
-def _norm_of(module: torch.nn.Module) -> Norm | None:
-    if not isinstance(module, torch.nn.LayerNorm):
-        return None
-    gain, bias = (part.detach().to("cpu", torch.float64) for part in (module.weight, module.bias))
-    return Norm(gain, bias, module.eps)
-
-
-def _projected(x: Tensor, matrix: Tensor, norm: Norm | None, turns: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Queries or keys ``(n, d)``, and their derivatives ``(n, d, width)``."""
-    found = x @ matrix.T
-    slopes = matrix.expand(len(x), -1, -1)
-    if norm is not None:
-        centred = found - found.mean(1, keepdim=True)
-        deviation = (centred.square().mean(1, keepdim=True) + norm.eps).sqrt()
-        unit = centred / deviation
-        # Of the layer norm: gain (I - 1 1^T / d - unit unit^T / d) / deviation.
-        slopes = slopes - slopes.mean(1, keepdim=True)
-        slopes = slopes - unit[:, :, None] * torch.einsum("na,nab->nb", unit, slopes)[:, None] / matrix.shape[0]
-        slopes = norm.gain[:, None] * slopes / deviation[:, :, None]
-        found = norm.gain * unit + norm.bias
-    if turns is None:
-        return found, slopes
-    return torch.einsum("nab,nb->na", turns, found), turns @ slopes
+def _check(x: Tensor, module: SelfAttention, axes: int, what: str) -> None:
+    width = module.query.in_features
+    if x.ndim != axes or 0 in x.shape or x.shape[-1] != width:
+        raise UserError(f"x must be {what} with width {width}, got {tuple(x.shape)}")
+    if not bool(x.isfinite().all()):
+        raise UserError("x has entries that are NaN or infinite")
 
 
 def _weights(head: Head, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Weights and their slopes."""
     weights = torch.where(head.visible, torch.sigmoid(scores), 0.0)
-    return weights, weights * (1 - weights)
+    # Not P (1 - P): where P is nearly one, nothing would be left of it.
+    return weights, weights * torch.sigmoid(-scores)
 
 
 def _largest_slope(scores: Tensor, moved: Tensor) -> Tensor:
     """Largest slope of the sigmoid within ``moved`` of each score: at zero, or at the end nearest to it."""
     nearest = (scores.abs() - moved).clamp(min=0)
-    weights = torch.sigmoid(nearest)
-    return weights * (1 - weights)
+    return torch.sigmoid(nearest) * torch.sigmoid(-nearest)
 
 
 def _norm(matrix: Tensor) -> Tensor:

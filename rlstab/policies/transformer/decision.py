@@ -50,7 +50,8 @@ class DecisionTransformer(nn.Module):
     state_dim, action_dim
         Numbers in a state and an action.
     config
-        The transformer; its window is in *steps*, each of three tokens. Positions are taken from the embedding of
+        The transformer; its window is in *steps*, each of three tokens: besides those of the newest steps, the state's
+        token sees the action before them. Positions are taken from the embedding of
         steps; ``positions`` adds to it.
     max_steps
         Largest number of steps in an episode.
@@ -83,6 +84,8 @@ class DecisionTransformer(nn.Module):
         for name, size in {"state_dim": state_dim, "action_dim": action_dim, "max_steps": max_steps}.items():
             if size < 1:
                 raise UserError(f"{name} must be at least 1, got {size}")
+        if not 0 < return_scale < float("inf"):
+            raise UserError(f"return_scale must be a number above 0, got {return_scale}")
         generator = generator or torch.Generator().manual_seed(0)
         self.max_steps, self.return_scale = max_steps, return_scale
         width = config.width
@@ -113,7 +116,8 @@ class DecisionTransformer(nn.Module):
         states, actions
             ``(B, T, state_dim)`` and ``(B, T, action_dim)``.
         steps
-            ``(B, T)`` int64: number of each step in its episode. A zero begins one; several may follow each other.
+            ``(B, T)`` int64: number of each step in its episode. Episodes, or cuts of them, may follow each other: one
+            begins at a zero, and wherever a number is not that of the step before plus one.
 
         Returns
         -------
@@ -123,13 +127,14 @@ class DecisionTransformer(nn.Module):
         Raises
         ------
         UserError
-            A step's number is not below ``max_steps``.
+            A step's number is negative or not below ``max_steps``.
         """
         self._check_steps(steps)
         tokens = self.tokens(returns, states, actions, steps)
         starts = torch.zeros(*steps.shape, TOKENS_PER_STEP, dtype=torch.bool, device=steps.device)
         starts[..., 0] = steps == 0
         starts[:, :1, 0] = True
+        starts[:, 1:, 0] |= steps[:, 1:] != steps[:, :-1] + 1
         inner = torch.arange(TOKENS_PER_STEP, device=steps.device)
         numbers = (TOKENS_PER_STEP * steps[..., None] + inner).flatten(1)
         rows = segments_to_rows(starts.flatten(1), self.transformer.config.window)
@@ -175,6 +180,8 @@ class DecisionTransformer(nn.Module):
         return self.norm(embedded + self.embed_step(steps))
 
     def _check_steps(self, steps: Tensor) -> None:
+        if steps.numel() and int(steps.min()) < 0:
+            raise UserError(f"steps count from 0 in their episodes, got {int(steps.min())}")
         if steps.numel() and int(steps.max()) >= self.max_steps:
             raise UserError(f"step {int(steps.max())} of an episode is not below max_steps {self.max_steps}: raise it")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -161,24 +162,15 @@ def test_single_precision_layers_are_certified_in_double() -> None:
     np.testing.assert_allclose(certify_attention(layer(), x, radii=(0.5,)).bounds, expected.bounds, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"weights": "softmax"}, "these bounds are for sigmoid weights"),
-        ({"qk_norm": True}, "at the input itself only"),
-        ({"positions": "rotary"}, "at the input itself only"),
-    ],
-)
-def test_layers_outside_of_the_assumptions_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        certify_attention(layer(**options), torch.randn(5, 8), radii=(0.0, 0.1))
+def test_softmax_is_refused() -> None:
+    with pytest.raises(UserError, match="these bounds are for sigmoid weights"):
+        certify_attention(layer(weights="softmax"), torch.randn(5, 8))
 
 
-@pytest.mark.parametrize("bound", [lambda head, x: regional_bound(head, x, 0.1), mean_norm_bound])
-def test_bounds_of_bilinear_scores_refuse_others(bound: Any) -> None:
+def test_the_published_bound_refuses_scores_that_are_not_bilinear() -> None:
     (head, *_), x = heads_of(layer(qk_norm=True), 5), torch.randn(5, 8, dtype=torch.float64)
     with pytest.raises(UserError, match="bilinear in the input"):
-        bound(head, x)
+        mean_norm_bound(head, x)
 
 
 OTHERS = [{"qk_norm": True}, {"positions": "rotary"}, {"qk_norm": True, "positions": "rotary", "kv_heads": 2}]
@@ -195,7 +187,66 @@ def test_turned_and_normalised_scores_have_a_local_bound(options: dict[str, Any]
     certificate = certify_attention(module, x, rows=rows)
     exact = jacobian_norm(lambda x: module(x[None], rows)[0], x)
     assert exact <= certificate.local <= 12 * exact
-    assert list(certificate.bounds) == [certificate.local]
+
+
+@pytest.mark.parametrize("options", OTHERS, ids=str)
+@pytest.mark.parametrize("spread", [0.3, 1.0])
+def test_no_attack_beats_the_regional_bound_of_turned_and_normalised_scores(
+    options: dict[str, Any], spread: float
+) -> None:
+    module = layer(**options).double()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, 0.0 if parameter.ndim == 2 else 1.0, spread)
+    x = torch.randn(6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+
+    def function(x: Tensor) -> Tensor:
+        return module(x[None])[0]
+
+    certificate = certify_attention(module, x, radii=(0.0, 0.01, 0.3, 3.0))
+    assert list(certificate.bounds) == sorted(certificate.bounds)
+    assert certificate.local <= certificate.bounds[0] * (1 + 1e-12)
+    for radius, bound in zip(certificate.radii[1:], certificate.bounds[1:], strict=True):
+        found = strongest_gain(function, x, float(radius), steps=25)
+        assert found <= bound
+        if radius == 0.01:  # The attack is worth its name.
+            assert found >= 0.9 * jacobian_norm(function, x)
+
+
+def test_how_far_queries_move_is_bounded_where_their_deviation_may_vanish() -> None:
+    module = layer(qk_norm=True).double()
+    head, x = heads_of(module, 5)[0], torch.randn(5, 8, dtype=torch.float64)
+    radius = 10.0
+    gains = head.query_gain(x, radius)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        step = torch.randn(5, 8, dtype=torch.float64, generator=generator)
+        step *= (radius * torch.rand(5, 1, dtype=torch.float64, generator=generator)) / step.norm(dim=1, keepdim=True)
+        slopes = torch.linalg.matrix_norm(head.queries(x + step)[1], ord=2)
+        assert (slopes <= gains * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("score", [30.0, 36.0, 40.0])
+def test_bounds_hold_where_weights_are_nearly_one(score: float) -> None:
+    """``P (1 - P)`` would be zero in double precision long before the slope is."""
+    eye = torch.eye(1, dtype=torch.float64)
+    head = Head(eye, eye, 1e18 * eye, 0 * eye, eye > 0, 1.0)
+    x = torch.full((1, 1), math.sqrt(score), dtype=torch.float64)
+    slope = math.exp(-score) / (1 + math.exp(-score)) ** 2
+    exact = 1e18 * (1 / (1 + math.exp(-score)) + 2 * score * slope)
+    assert exact <= local_bound(head, x) <= 1.01 * exact
+    slopes_only = local_bound(head, x) / (1 + 1e-5) - 1e18 / (1 + math.exp(-score))
+    assert slopes_only >= 0.5 * 1e18 * 2 * score * slope
+
+
+def test_each_layer_has_a_hash_of_its_own() -> None:
+    x = torch.randn(6, 8)
+    layers = [layer(), layer(bias="window"), layer(positions="rotary"), layer(qk_norm=True), layer(kv_heads=2)]
+    torch.manual_seed(0)
+    layers.append(SelfAttention(8, 2, 5))
+    certificates = [certify_attention(module, x) for module in layers]
+    assert len({certificate.network_sha256 for certificate in certificates}) == len(layers)
+    rows = segments_to_rows(torch.arange(6)[None] == 3, 5)
+    assert certify_attention(layer(), x, rows=rows).set_sha256 != certificates[0].set_sha256
 
 
 @pytest.mark.parametrize("options", OTHERS, ids=str)
@@ -212,8 +263,29 @@ def test_gains_of_single_tokens_are_exact_for_turned_and_normalised_scores(optio
 
 
 @pytest.mark.parametrize(
-    ("x", "radii"), [(torch.zeros(2, 3, 8), (0.0,)), (torch.zeros(3, 8), (-1.0,)), (torch.zeros(3, 8), ())]
+    ("x", "radii", "message"),
+    [
+        (torch.zeros(2, 3, 8), (0.0,), "x must be one sequence"),
+        (torch.zeros(3, 7), (0.0,), r"with width 8, got \(3, 7\)"),
+        (torch.full((3, 8), float("nan")), (0.0,), "NaN or infinite"),
+        (torch.zeros(3, 8), (-1.0,), "radii must be finite"),
+        (torch.zeros(3, 8), (), "radii must be finite"),
+    ],
 )
-def test_arguments_out_of_range_are_refused(x: Tensor, radii: tuple[float, ...]) -> None:
-    with pytest.raises(UserError, match=r"x must be one sequence|radii must be finite"):
+def test_arguments_out_of_range_are_refused(x: Tensor, radii: tuple[float, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         certify_attention(layer(), x, radii=radii)
+
+
+def test_other_arguments_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UserError, match="sequences of shape"):
+        jacobian_norms(layer(), torch.zeros(3, 8))
+    x = torch.zeros(9, 8)
+    with pytest.raises(UserError, match="rows see 9 steps, the layer's window is 5"):
+        certify_attention(layer(), x, rows=segments_to_rows(torch.arange(9)[None] < 0, 9))
+    with pytest.raises(UserError, match=r"rows must be of one sequence of 9 steps, got \(2, 9\)"):
+        certify_attention(layer(), x, rows=segments_to_rows(torch.zeros(2, 9, dtype=torch.bool), 5))
+    broken = layer()
+    torch.nn.init.constant_(broken.query.weight, float("inf"))
+    with pytest.raises(UserError, match="weights that are NaN or infinite"):
+        certify_attention(broken, torch.ones(9, 8))

@@ -127,3 +127,12 @@ def test_softmax_decodes_to_zero_before_the_first_step() -> None:
 def test_sizes_that_do_not_fit_are_refused(arguments: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SelfAttention(*arguments, **options)
+
+
+def test_rotary_positions_do_not_wear_out_in_long_episodes() -> None:
+    module = SelfAttention(16, 2, 8, positions="rotary")
+    x = torch.randn(1, 12, 16, generator=torch.Generator().manual_seed(0))
+    early = torch.arange(12)[None]
+    before = module(x, steps=early).detach()
+    later = module(x, steps=early + 10_000_000).detach()
+    assert (later - before).norm() <= 1e-5 * before.norm()

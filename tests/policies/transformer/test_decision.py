@@ -73,6 +73,20 @@ def test_an_action_is_not_seen_by_its_own_prediction_nor_by_earlier_ones() -> No
     assert not moved[1:].any()
 
 
+def test_cuts_of_episodes_in_one_row_do_not_see_each_other() -> None:
+    model, data = made(window=8), trajectories()
+    length = data["steps"].shape[1]
+    half = length // 2
+    data["steps"] = torch.cat([torch.arange(5, 5 + half), torch.arange(3, 3 + length - half)]).expand(
+        len(data["steps"]), -1
+    )
+    before = model(**data)
+    moved = {name: values.clone() for name, values in data.items()}
+    for name in ("returns", "states", "actions"):
+        moved[name][:, :half] += 1.0
+    torch.testing.assert_close(model(**moved)[:, half:], before[:, half:], rtol=0, atol=0)
+
+
 def test_returns_states_and_actions_all_matter() -> None:
     model, data = made(), trajectories()
     before = model(**data)
@@ -106,6 +120,11 @@ def test_too_long_episodes_are_refused() -> None:
     data["steps"] = data["steps"] + 49
     with pytest.raises(UserError, match="is not below max_steps 50"):
         model(**data)
+    data["steps"] = data["steps"] - 60
+    with pytest.raises(UserError, match="steps count from 0"):
+        model(**data)
+    with pytest.raises(UserError, match="return_scale must be a number above 0, got 0"):
+        DecisionTransformer(1, 1, TransformerConfig(), return_scale=0.0)
     with pytest.raises(UserError, match="state_dim must be at least 1"):
         DecisionTransformer(0, 1, TransformerConfig())
 

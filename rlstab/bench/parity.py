@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from rlstab.analysis.result import Scalar
 from rlstab.bench import published, rlstab_ppo, sb3_ppo
 from rlstab.bench.conditions import command_line
 from rlstab.bench.sb3_ppo import PARITY_HYPERPARAMETERS
-from rlstab.bench.study import Study, Table, by_task
+from rlstab.bench.study import Study, Table, by_task, page_name
 from rlstab.bench.trainings import Training, collect, conditions_of
 from rlstab.errors import UserError
 from rlstab.runs.provenance import usable_cores
@@ -94,7 +93,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Par
     found = collect(trainings, options.work, options.jobs, on_progress)
     reports = {(env, name): [found[env, name, seed] for seed in seeds] for env in options.envs for name in LEARNERS}
     return ParityResult(
-        name=_page(options.envs),
+        name=page_name("ppo_parity", options.envs, Options.envs),
         title="PPO against Stable-Baselines3's, same hyper-parameters",
         command=command_line("parity", options),
         envs=options.envs,
@@ -105,13 +104,6 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Par
         ),
         settings={"environment steps": options.steps, "seeds": options.seeds, **PARITY_HYPERPARAMETERS},
     )
-
-
-def _page(envs: tuple[str, ...]) -> str:
-    """Name of the page: more seeds of some of the tasks do not replace the study of all."""
-    if envs == Options.envs:
-        return "ppo_parity"
-    return "_".join(["ppo_parity", *(re.sub(r"[^0-9a-z]+", "_", env.lower()) for env in envs)])
 
 
 def _training(name: str, env: str, seed: int, steps: int) -> Training:

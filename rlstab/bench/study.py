@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,13 @@ def mean_returns(reports: Sequence[Report]) -> list[float]:
 def training_curve(reports: Sequence[Report], label: str) -> LearningCurve:
     """Training return of several seeds: the mean of the last hundred episodes, at each episode's end."""
     return learning_curve([_smoothed(report) for report in reports], label=label, points=60)
+
+
+def page_name(stem: str, envs: Sequence[str], every: Sequence[str]) -> str:
+    """Name of a study's page: one of some of the tasks does not replace that of all."""
+    if tuple(envs) == tuple(every):
+        return stem
+    return "_".join([stem, *(re.sub(r"[^0-9a-z]+", "_", env.removeprefix("rlstab/").lower()) for env in envs)])
 
 
 def by_task(

@@ -91,8 +91,9 @@ above the best that can be expected without memory where that is known.
 Rollouts, minibatches, rates, discounts and clips are the same for all learners on a task unless the table of settings
 says otherwise. On the T-maze and on RepeatPrevious three rates (5e-4, 1e-3, 3e-3) were tried with one seed by the
 transformers and by the LSTM, and each has its best; the T-maze's entropy bonus was then raised from 0.01 to 0.03 for
-all, since one of five seeds of the transformer by sigmoid had not learned. On the robots the settings were chosen with the transformer by
-sigmoid, from eight at half the length with one seed; those without memory are Stable-Baselines3's defaults.
+all, since one of five seeds of the transformer by sigmoid had not learned. On the robots the settings were chosen with
+the transformer by sigmoid, from eight at half the length with one seed; those without memory are Stable-Baselines3's
+defaults.
 """
 
     steps_per_second: dict[str, dict[str, float]]

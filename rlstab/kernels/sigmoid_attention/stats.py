@@ -13,6 +13,8 @@ from rlstab.kernels.sigmoid_attention.problem import Bias, Layout, make_problem
 
 DEAD_MASS = 1e-3
 SATURATED_SCORE = 4.0
+LARGE_SCORE = 50.0
+LEAST_MASS, MOST_MASS = 0.1, 10.0
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,15 @@ class AttentionStats:
     """``(sum P)^2 / sum P^2``, mean over rows: over how many keys a row averages."""
     entropy: Tensor
     """Entropy of the weights divided by their sum, nat, mean over rows."""
+    entropy_floor: Tensor
+    """What softmax's entropy cannot fall below with scores that lie so far apart, mean over rows; 0 for sigmoid."""
     visible_keys: Tensor
     """Number of keys that a row sees, mean over rows."""
+
+    def alarms(self) -> Tensor:
+        """Heads, ``(Hq,)`` bool, that look at next to one key, have scores above 50, or a mass outside of 0.1 to 10."""
+        narrow = self.entropy < 0.1 * self.visible_keys.log()
+        return narrow | (self.max_score > LARGE_SCORE) | (self.mass < LEAST_MASS) | (self.mass > MOST_MASS)
 
 
 @torch.no_grad()
@@ -141,5 +150,21 @@ def _figures(scores: Tensor, visible: Tensor, softmax: bool) -> AttentionStats:
         dead=over_rows((mass < DEAD_MASS).float()),
         effective_keys=over_rows(effective),
         entropy=over_rows(entropy),
+        entropy_floor=over_rows(_entropy_floor(scores, visible, counts)) if softmax else torch.zeros_like(low),
         visible_keys=over_rows(counts.float()),
     )
+
+
+def _entropy_floor(scores: Tensor, visible: Tensor, counts: Tensor) -> Tensor:
+    """Least entropy of softmax rows whose scores have the same spread, ``(B, Hq, rows)``.
+
+    That of one score above all others, which are equal (Zhai et al. 2023, arXiv:2303.06296; here with the
+    norm of the scores less their mean, which softmax does not see).
+    """
+    keys = counts.clamp(min=2).to(scores.dtype)
+    mean = torch.where(visible, scores, 0.0).sum(3) / counts.clamp(min=1)
+    spread = torch.where(visible, scores - mean[..., None], 0.0).norm(dim=3)
+    beta = torch.exp(-spread * (keys / (keys - 1)).sqrt())
+    rest = (keys - 1) * beta
+    floor = torch.log1p(rest) + spread * (keys * (keys - 1)).sqrt() * beta / (1 + rest)
+    return torch.where(counts > 1, floor, 0.0)

@@ -29,9 +29,10 @@ def attention_figures(network: TransformerActorCritic, sequences: Sequences, sin
     Returns
     -------
     dict
-        ``attention/layer0_head1/entropy`` and the like (see `AttentionStats`), ``attention/layer0/output_gain`` (mean
-        norm of attention's output, before any norm, scale or gate, over that of its normalised input), and for the
-        matrices ``query``, ``key``, ``value`` and ``out`` ``attention/layer0/spectral_norm_query``, with
+        ``attention/layer0_head1/entropy`` and the like (see `AttentionStats`), ``attention/layer0/alarms`` (how many
+        heads are beyond the limits of `AttentionStats.alarms`), ``attention/layer0/output_gain`` (mean norm of
+        attention's output, before any norm, scale or gate, over that of its normalised input), and for the matrices
+        ``query``, ``key``, ``value`` and ``out`` ``attention/layer0/spectral_norm_query``, with
         ``gradient_norm_query`` where there is a gradient: that in ``grad``, which is to be as the loss left it.
     """
     inputs: list[Tensor] = []
@@ -45,6 +46,7 @@ def attention_figures(network: TransformerActorCritic, sequences: Sequences, sin
         for field in dataclasses.fields(stats):
             for head, value in enumerate(getattr(stats, field.name).tolist()):
                 figures[f"{layer}_head{head}/{field.name}"] = value
+        figures[f"{layer}/alarms"] = float(stats.alarms().sum())
         gains = attention(x, rows, steps=sequences.steps).norm(dim=-1) / x.norm(dim=-1).clamp(min=1e-12)
         figures[f"{layer}/output_gain"] = float(gains[:, since:].mean())
         for name in ("query", "key", "value", "out"):

@@ -32,6 +32,24 @@ def test_softmax_has_mass_one() -> None:
     torch.testing.assert_close(stats.mass_low, torch.ones(2))
 
 
+def test_the_entropy_of_softmax_has_a_floor() -> None:
+    q, k, _ = Case("").tensors(torch.float32)
+    for scale in (0.1, 1.0, 5.0):
+        stats = attention_stats(scale * q, k, layout="bhtd", causal=True, softmax=True)
+        assert (stats.entropy_floor > 0).all()
+        assert (stats.entropy_floor <= stats.entropy + 1e-6).all()
+    # One key apart from all others, which are alike: there is no less entropy.
+    q, k = torch.ones(1, 1, 1, 1), torch.tensor([3.0, -1.0, -1.0, -1.0]).view(1, 4, 1, 1)
+    stats = attention_stats(q, k, softmax=True)
+    torch.testing.assert_close(stats.entropy_floor, stats.entropy)
+
+
+def test_alarms_tell_heads_apart() -> None:
+    q, k = torch.ones(1, 8, 3, 1), torch.zeros(1, 8, 3, 1)
+    k[:, 0, 1], k[:, :, 2] = 60.0, -9.0
+    assert attention_stats(q, k, bias="count").alarms().tolist() == [False, True, True]
+
+
 def test_rows_at_the_beginning_are_seen_and_not_looked_at() -> None:
     q = torch.zeros(2, 6, 3, 4)
     stats = attention_stats(q, q, causal=True, since=4)

@@ -20,7 +20,7 @@ from rlstab.bench.attention_timing import Budget, Call, Quantiles, Timer
 from rlstab.kernels.sigmoid_attention.decode import StepBackend
 
 REPLAY = "time in a CUDA graph"
-_OURS = ("newton", "tanh", "exact")
+_OURS = ("newton", "specialised", "tanh", "exact")
 _REPLAYED_MS = 0.1
 """What takes less is timed in a CUDA graph as well."""
 _CACHE_BYTES = 100e6
@@ -32,9 +32,9 @@ _BACKWARD = 2.5
 STAGES = (
     "RL batches, newton and SDPA",
     "one step, sizes near the goal's",
-    "long sequences of 16384, 4096 and 8192, newton and SDPA flash",
+    "long sequences of 16384, 4096 and 8192, newton, specialised and SDPA flash",
     "long, newton's goals against tanh and exact",
-    "long, further lengths, newton, SDPA flash and the published kernel",
+    "long, further lengths, newton, specialised, SDPA flash and the published kernel",
     "long, SDPA cuDNN",
     "RL batches, tanh and exact",
     "odd sizes",
@@ -122,10 +122,12 @@ class GpuLab:
         for case in sizes.rl:
             yield from self._stage(0, [case], every, ("newton", "SDPA masked" if case.resets else "SDPA flash"))
         yield from self._steps(1, sizes.decodes[: sizes.near])
-        yield from self._stage(2, first, both, ("newton", "SDPA flash"))
+        yield from self._stage(2, first, ("forward",), ("newton", "specialised", "SDPA flash"))
+        yield from self._stage(2, first, ("backward",), ("newton", "SDPA flash"))
         yield from self._stage(3, goals, ("forward",), ("tanh", "exact"))
         yield from self._stage(4, first, both, ("official",))
-        yield from self._stage(4, rest, both, ("newton", "SDPA flash", "official"))
+        yield from self._stage(4, rest, ("forward",), ("newton", "specialised", "SDPA flash", "official"))
+        yield from self._stage(4, rest, ("backward",), ("newton", "SDPA flash", "official"))
         yield from self._stage(5, sizes.long, both, ("SDPA cuDNN",))
         yield from self._stage(6, sizes.rl, every, ("tanh", "exact"))
         yield from self._stage(7, sizes.odd, both, ("newton", "SDPA flash"))

@@ -85,6 +85,26 @@ def ours(name: str, backend: str, mode: str = "auto") -> Provider:
     return Provider(name, build)
 
 
+def specialised(backend: str = "specialised") -> Provider:
+    """Ours, by the warp-specialised forward kernel, where a call fits it."""
+    plain = ours("specialised", backend, "newton")
+
+    def build(case: Case, inputs: Inputs) -> Callable[[], Tensor]:
+        if case.resets:
+            raise Unavailable("has no episodes")
+        call = plain.build(case, inputs)
+
+        def checked() -> Tensor:
+            try:
+                return call()
+            except UserError as error:
+                raise Unavailable(str(error)) from error
+
+        return checked
+
+    return Provider("specialised", build)
+
+
 def eager(most_bytes: float) -> Provider:
     """Plain torch operations, where their intermediate tensors take no more than ``most_bytes``."""
     plain = ours("eager", "eager")
@@ -191,6 +211,7 @@ def gpu_providers(official_spec: str | None, most_bytes: float) -> dict[str, Pro
     """All that the protocol for GPUs compares, the most important first."""
     found = [
         ours("newton", "triton", "newton"),
+        specialised(),
         sdpa("SDPA flash", "FLASH_ATTENTION"),
         ours("tanh", "triton", "tanh"),
         ours("exact", "triton", "exact"),

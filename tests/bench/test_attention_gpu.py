@@ -28,6 +28,7 @@ from rlstab.bench.attention_providers import (
     official,
     ours,
     sdpa,
+    specialised,
 )
 from rlstab.bench.attention_result import AttentionResult, Check
 from rlstab.bench.attention_rows import Row
@@ -80,6 +81,7 @@ def tiny() -> Sizes:
 def providers() -> dict[str, Provider]:
     found = [
         ours("newton", "blockwise"),
+        specialised("blockwise"),
         sdpa("SDPA flash"),
         ours("tanh", "blockwise"),
         ours("exact", "eager"),
@@ -115,6 +117,9 @@ def test_every_part_of_the_protocol_runs(measured: GpuLab) -> None:
         for provider in ("newton", "SDPA flash", "eager"):
             assert ("long", provider, mode, SPEED) in keys
         assert ("odd sizes", "newton", mode, "time") in keys
+    # Its backward pass is that of newton.
+    assert ("long", "specialised", "forward", SPEED) in keys
+    assert not any(key[1] == "specialised" and key[2] != "forward" for key in keys)
     for provider in ("triton step", "eager step", "SDPA on the cache"):
         assert ("one step", provider, "step", SHARE) in keys
         assert ("one step", provider, "step", attention_gpu.REPLAY) in keys
@@ -130,6 +135,7 @@ def test_results_are_compared_before_they_are_timed(measured: GpuLab) -> None:
     cases = [*tiny().long, *tiny().rl, *tiny().odd]
     for name in ("out", "dq", "dk", "dv"):
         assert {(f"{case.group}, {case.name}", f"newton {name}") for case in cases} <= compared
+        assert {(f"{case.group}, {case.name}", f"specialised {name}") for case in tiny().long} <= compared
     assert len(compared) == len(measured.checks)
 
 
@@ -289,6 +295,10 @@ def test_peers_get_what_they_can_compute() -> None:
     case = Case("RL batches", "x", 2, 2, 12, 8, causal=True, resets=True)
     with pytest.raises(Unavailable, match="no episodes"):
         sdpa("SDPA flash").build(case, make(case))
+    with pytest.raises(Unavailable, match="no episodes"):
+        specialised().build(case, make(case))
+    with pytest.raises(Unavailable, match="backend 'specialised' computes head dimensions 64 and 128"):
+        specialised().build(replace(case, resets=False), make(case))()
     with pytest.raises(Unavailable, match="needs no mask"):
         sdpa("SDPA masked", masked=True).build(replace(case, resets=False), make(case))
     with pytest.raises(Unavailable, match=r"more than 0\.0 GiB"):

@@ -67,8 +67,10 @@ def sigmoid_attention(
         Order of the axes.
     backend
         ``"auto"``; ``"eager"``, plain torch operations for any dtype and derivative; ``"blockwise"``, on a CPU in
-        memory linear in the length; ``"triton"``, on a GPU. Calls under forward-mode differentiation or `torch.func`
-        transforms are computed by the reference whatever is asked for.
+        memory linear in the length; ``"triton"``, on a GPU; ``"specialised"``, on a Hopper GPU in half precision: long
+        sequences (1024 steps and more) of head dimension 64 or 128, dense or causal, perhaps with a window, and with
+        one number for a bias. ``"auto"`` never takes the last, which has not run on a GPU yet. Calls under forward-mode
+        differentiation or `torch.func` transforms are computed by the reference whatever is asked for.
     sigmoid_mode
         How the Triton kernels evaluate the sigmoid: ``"exact"``, ``"newton"`` (one special-function operation, relative
         error 7e-6), ``"tanh"`` (the hardware's approximation: its relative error has no bound for very negative

@@ -56,6 +56,8 @@ class Problem:
     kv_lens: Tensor | None = None
     sigmoid_mode: SigmoidMode = "auto"
     precision: Precision = "ieee"
+    specialised: bool = False
+    """Whether the forward pass is the warp-specialised kernel's, rather than chosen by its sizes."""
 
     @property
     def bias_tensor(self) -> Tensor | None:

@@ -80,6 +80,13 @@ def forward_tiling(head_dim: int, dtype: torch.dtype, architecture: int) -> Tili
     return Tiling(128, 32, 8, 2) if architecture >= HOPPER else Tiling(32, 32, 4, 1)
 
 
+def specialised_tiling(head_dim: int) -> Tiling:
+    """The tiling of the warp-specialised forward kernel. Of eight warps the compiler specialises none."""
+    # Two programs do not fit a multiprocessor either way: its registers are all taken. A third stage of 128 dimensions
+    # is more shared memory than there is.
+    return Tiling(128, 128, 4, num_stages=3 if head_dim <= 64 else 2)
+
+
 def query_gradient_tiling(head_dim: int, dtype: torch.dtype, architecture: int) -> Tiling:
     """The tiling of the kernel of the queries' gradients."""
     if dtype == torch.float32:

@@ -36,6 +36,12 @@ twice = Configuration("short backward", 128, torch.bfloat16, "episodes", Tiling(
 print(broken_bounds(compile_one(twice, 90), twice))
 """
 
+# Of eight warps the compiler specialises none, and says nothing.
+UNSPECIALISED = """
+planted = Configuration("specialised forward", 64, torch.bfloat16, "plain", Tiling(128, 128, 8, 2), "newton")
+print(broken_bounds(compile_one(planted, 90), planted))
+"""
+
 COMPARED = """
 import json, pathlib
 asked = ["--architectures", "90", "--only", "short forward d16 bfloat16 episodes 16x16", "--baseline", "known.json"]
@@ -89,7 +95,9 @@ def test_a_shipped_configuration_holds_its_bounds() -> None:
 
 
 def test_each_loop_takes_one_operation_a_score_and_has_a_bound_on_speed() -> None:
-    done = run("-m", MODULE, "--architectures", "90", "--only", "forward d64 bfloat16 plain", "--json", "all.json")
+    done = run(
+        "-m", MODULE, "--architectures", "90", "--only", "sm_90 forward d64 bfloat16 plain", "--json", "all.json"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads(Path("all.json").read_text())["configurations"]
     assert row["special_a_loop"] == [row["scores"]] * 2
@@ -109,6 +117,23 @@ def test_planted_operations_are_found() -> None:
     dividing, twice = done.stdout.splitlines()
     assert "divides by a special-function operation" in dividing
     assert "takes 32 special-function operations outside of loops" in twice
+
+
+def test_warps_that_were_not_specialised_fail_the_gate() -> None:
+    done = run("-c", HEADER + UNSPECIALISED)
+    assert "runs 8 warps: they were not specialised, 12 would be" in done.stdout, done.stderr
+
+
+def test_a_specialised_configuration_holds_its_bounds() -> None:
+    only = "specialised forward d64 bfloat16 plain"
+    done = run("-m", MODULE, "--architectures", "90", "--only", only, "--json", "all.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(Path("all.json").read_text())["configurations"]
+    assert (row["warps"], row["stack"], row["local_accesses"]) == (12, 0, 0)
+    assert row["tile_copies"] > 0
+    assert row["group_products"] > 0
+    # Both halves of the rows take one special-function operation a score.
+    assert row["special_a_loop"] == [row["scores"]] * 2 == [64] * 2
 
 
 def test_what_is_not_in_the_gate_compiles() -> None:

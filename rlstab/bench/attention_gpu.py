@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from rlstab.bench.attention_accuracy import check, check_step, sigmoid_errors
-from rlstab.bench.attention_cases import Case, Decode, decodes, long, odd, rl
-from rlstab.bench.attention_decode import STEP_PROVIDERS, step_calls
+from rlstab.bench.attention_cases import Case, Decode, decodes, few, long, odd, rl
+from rlstab.bench.attention_decode import STEP_PROVIDERS, UNDIVIDED, step_calls
 from rlstab.bench.attention_providers import Inputs, Provider, Unavailable, make_inputs
 from rlstab.bench.attention_result import Check
 from rlstab.bench.attention_rows import Row, Skipped
@@ -38,6 +38,7 @@ STAGES = (
     "long, SDPA cuDNN",
     "RL batches, tanh and exact",
     "odd sizes",
+    "one step, few environments",
     "one step, all further sizes",
     "plain operations and FlexAttention",
 )
@@ -52,6 +53,7 @@ class Sizes:
     rl: Sequence[Case] = field(default_factory=lambda: [*rl(resets=False), *rl(resets=True)])
     odd: Sequence[Case] = field(default_factory=odd)
     decodes: Sequence[Decode] = field(default_factory=decodes)
+    few: Sequence[Decode] = field(default_factory=few)
     near: int = 10
     """Of the steps, how many belong to the first stage of them."""
     gemm: int = 8192
@@ -131,9 +133,10 @@ class GpuLab:
         yield from self._stage(5, sizes.long, both, ("SDPA cuDNN",))
         yield from self._stage(6, sizes.rl, every, ("tanh", "exact"))
         yield from self._stage(7, sizes.odd, both, ("newton", "SDPA flash"))
-        yield from self._steps(8, sizes.decodes[sizes.near :])
-        yield from self._stage(9, sizes.rl, every, ("eager",))
-        yield from self._stage(9, sizes.long, both, ("eager", "FlexAttention"))
+        yield from self._steps(8, sizes.few, UNDIVIDED)
+        yield from self._steps(9, sizes.decodes[sizes.near :])
+        yield from self._stage(10, sizes.rl, every, ("eager",))
+        yield from self._stage(10, sizes.long, both, ("eager", "FlexAttention"))
 
     def _stage(self, stage: int, cases: Sequence[Case], modes: Sequence[str], names: Sequence[str]) -> Iterator[Task]:
         for case in cases:
@@ -141,9 +144,9 @@ class GpuLab:
                 # Side by side in time.
                 yield from (Task(STAGES[stage], case, mode, name) for name in names if name in self.providers)
 
-    def _steps(self, stage: int, cases: Sequence[Decode]) -> Iterator[Task]:
+    def _steps(self, stage: int, cases: Sequence[Decode], *more: str) -> Iterator[Task]:
         for case in cases:
-            yield from (Task(STAGES[stage], case, "step", name) for name in STEP_PROVIDERS)
+            yield from (Task(STAGES[stage], case, "step", name) for name in (*STEP_PROVIDERS, *more))
 
     def _run(self, task: Task) -> None:
         if not isinstance(task.case, Case):

@@ -71,6 +71,7 @@ def tiny() -> Sizes:
         ],
         odd=[replace(case, heads=1) for case in odd()[:4]],
         decodes=[Decode(3, 2, 8, 4), Decode(2, 1, 4, 4)],
+        few=[Decode(1, 1, 8, 4)],
         near=1,
         gemm=16,
         copied_bytes=2**20,
@@ -123,6 +124,7 @@ def test_every_part_of_the_protocol_runs(measured: GpuLab) -> None:
     for provider in ("triton step", "eager step", "SDPA on the cache"):
         assert ("one step", provider, "step", SHARE) in keys
         assert ("one step", provider, "step", attention_gpu.REPLAY) in keys
+    assert ("one step", "triton step, undivided", "step", SHARE) in keys
     assert ("RL batches", "newton", "forward", attention_gpu.REPLAY) in keys
     assert ("RL batches", "newton", "backward", attention_gpu.REPLAY) not in keys
     assert set(measured.ceilings) == {"matrix product, TFLOP/s", "copy, GB/s"}
@@ -187,7 +189,7 @@ def test_failures_are_named_and_lose_nothing() -> None:
             raise RuntimeError("operation not permitted when stream is capturing")
 
     chosen = providers() | {"newton": Provider("newton", broken)}
-    found = lab(providers=chosen, timer=NoGraphs(), sizes=replace(tiny(), long=[], odd=[], decodes=[]))
+    found = lab(providers=chosen, timer=NoGraphs(), sizes=replace(tiny(), long=[], odd=[], decodes=[], few=[]))
     found.run()
     assert any("newton: RuntimeError: CUDA error: out of order (" in line for line in found.left_out())
     assert any("SDPA flash in a CUDA graph: RuntimeError" in line for line in found.left_out())
@@ -377,7 +379,9 @@ def test_the_command_measures_a_gpu_where_there_is_one(monkeypatch: pytest.Monke
     text = made.to_markdown()
     assert "| gpu | H100 |" in text
     assert "| driver | 580 |" in text
-    assert "plain operations and FlexAttention; one step, all further sizes; odd sizes" in text
+    assert (
+        "plain operations and FlexAttention; one step, all further sizes; one step, few environments; odd sizes" in text
+    )
 
 
 def make(case: Case) -> Inputs:

@@ -75,6 +75,8 @@ _KERNELS: dict[str, Any] = {
     "query gradient": tiled_backward.query_gradient_kernel,
     "key gradient": tiled_backward.key_gradient_kernel,
     "decode": decode_kernel.step_kernel,
+    "decode part": decode_kernel.step_kernel,
+    "decode sum": decode_kernel.sum_kernel,
 }
 _PRODUCTS = {"forward": 2, "specialised forward": 2, "query gradient": 3, "key gradient": 4}
 _WITH_PART_GRADIENTS = ("short backward", "query gradient")
@@ -82,7 +84,7 @@ _DECODE_WINDOW = 128
 _LOCAL = ("LDL", "STL")
 _FLOATS = ("scale", "constant", "grad_scale")
 _INTEGER_POINTERS = ("row_start", "row_end", "kv_lens")
-_FLOAT_POINTERS = ("bias", "slopes", "dbias_ptr", "dslopes_ptr")
+_FLOAT_POINTERS = ("bias", "slopes", "part_ptr", "dbias_ptr", "dslopes_ptr")
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,10 @@ def shipped(architecture: int) -> Iterator[Configuration]:
                     tiling = tiles.specialised_tiling(head_dim)
                     yield Configuration("specialised forward", head_dim, dtype, masks, tiling, mode)
             for group in (1, 4):
-                yield Configuration("decode", head_dim, dtype, "episodes", _decode_tiling(group), mode)
+                for kernel in ("decode", "decode part"):
+                    yield Configuration(kernel, head_dim, dtype, "episodes", _decode_tiling(group), mode)
+        tiling = Tiling(1, launch_decode._SUM_BLOCK, launch_decode._SUM_WARPS, num_stages=3)
+        yield Configuration("decode sum", 16, dtype, "episodes", tiling, mode)
 
 
 def _decode_tiling(group: int) -> Tiling:
@@ -244,7 +249,9 @@ def broken_bounds(figures: Figures, configuration: Configuration) -> list[str]:
         if not figures.tile_copies:
             problems.append("fetches no whole tiles (TMA)")
     # The one row of a step is too few for matrix units, and all threads that share a sum compute its score.
-    return problems if configuration.kernel == "decode" else problems + _broken_products(figures, configuration)
+    return (
+        problems if configuration.kernel.startswith("decode") else problems + _broken_products(figures, configuration)
+    )
 
 
 def _allowed_spill(figures: Figures) -> int:
@@ -334,13 +341,17 @@ def _source(kernel: Any, configuration: Configuration) -> ASTSource:
     }
     if configuration.kernel in _WITH_PART_GRADIENTS:
         constants |= {"BIAS_GRAD": False, "SLOPES_GRAD": False}
-    if configuration.kernel == "decode":
+    if configuration.kernel.startswith("decode"):
+        constants |= {"PARTS": configuration.kernel == "decode part", "BLOCK": tiling.keys}
         constants |= {"GROUP": tiling.rows, "BLOCK_G": tiling.rows, "WINDOW": _DECODE_WINDOW}
     constants |= dict(configuration.others)
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     signature, attributes = {}, {}
     for index, name in enumerate(kernel.arg_names):
-        signature[name] = _type_of(name, constants, configuration.dtype)
+        dtype = configuration.dtype
+        if configuration.kernel == "decode part" and name == "out_ptr":
+            dtype = torch.float32  # Sums of parts are added before they are rounded.
+        signature[name] = _type_of(name, constants, dtype)
         # Tensors and rows begin at multiples of 16 bytes, as allocators and layouts of heads make them.
         if signature[name].startswith("*") or name.startswith("stride"):
             attributes[(index,)] = [["tt.divisibility", 16]]

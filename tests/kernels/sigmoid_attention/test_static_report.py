@@ -63,12 +63,17 @@ gradients = (("BIAS_GRAD", True), ("SLOPES_GRAD", True))
 first = (("ALIBI", True), ("HAS_LENS", True), ("BIAS", BIAS_HEAD), *padded, *gradients)
 second = (("CAUSAL", False), ("HAS_LENS", True), ("BIAS", BIAS_ROW))
 for kernel in report._KERNELS:
-    tiling = Tiling(2 if kernel == "decode" else 16, 16, 2, 2)
+    if kernel.startswith("specialised"):
+        continue
+    tiling = Tiling(2 if kernel.startswith("decode") else 16, 16, 2, 2)
     for dtype, mode, precision, others in (
         (torch.float16, "tanh", "ieee", first),
         (torch.float32, "exact", "tf32x3", second),
     ):
         compile_one(Configuration(kernel, 16, dtype, "episodes", tiling, mode, precision, others), 90)
+large, grouped = Tiling(128, 128, 4, 2), (("GROUP", 4),)
+for mode in ("tanh", "exact"):
+    compile_one(Configuration("specialised forward", 64, torch.float16, "window", large, mode, "ieee", grouped), 90)
 print("compiled")
 """
 

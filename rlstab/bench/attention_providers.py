@@ -71,11 +71,12 @@ class Provider:
     """What its calls run in."""
 
 
-def ours(name: str, backend: str, mode: str = "auto") -> Provider:
+def ours(name: str, backend: str, mode: str = "auto", *, deterministic: bool = True) -> Provider:
     """Ours, by one of its backends."""
 
     def build(case: Case, inputs: Inputs) -> Callable[[], Tensor]:
-        options: Any = {"backend": backend, "sigmoid_mode": mode, "layout": "bhtd", "causal": case.causal}
+        options: Any = {"backend": backend, "sigmoid_mode": mode, "deterministic": deterministic}
+        options |= {"layout": "bhtd", "causal": case.causal}
         if case.resets:
             options |= {"row_start": inputs.row_start, "row_end": inputs.row_end, "bias": "count"}
         else:
@@ -86,8 +87,8 @@ def ours(name: str, backend: str, mode: str = "auto") -> Provider:
 
 
 def specialised(backend: str = "specialised") -> Provider:
-    """Ours, by the warp-specialised forward kernel, where a call fits it."""
-    plain = ours("specialised", backend, "newton")
+    """Ours, by the warp-specialised forward kernel and that of all gradients at once, where a call fits them."""
+    plain = ours("specialised", backend, "newton", deterministic=False)
 
     def build(case: Case, inputs: Inputs) -> Callable[[], Tensor]:
         if case.resets:

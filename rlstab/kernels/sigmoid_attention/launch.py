@@ -143,6 +143,14 @@ def _tiled_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, need
     kv_heads, num_keys = problem.k.shape[1:3]
     rows, numbers = _row_tensors(problem), (*_numbers(problem), problem.scale, *_sizes(problem))
     inputs = (problem.q, problem.k, problem.v, grad_out)
+    if not problem.deterministic and all(needed[:3]) and not any(needed[3:]):
+        from rlstab.kernels.sigmoid_attention import launch_fused
+
+        if launch_fused.fits(problem):
+            constants = _constants(problem, tiles.fused_tiling(problem.q.shape[3]))
+            row_tensors = (*rows, _row_ends(problem))
+            if launch_fused.gradients(problem, grad_out, (dq, dk, dv), row_tensors, numbers, constants):
+                return
     if needed[0] or needed[3] or needed[4]:
         tiling = tiles.query_gradient_tiling(*_class(problem))
         _query_gradient[triton.cdiv(num_queries, tiling.rows), heads, batch](

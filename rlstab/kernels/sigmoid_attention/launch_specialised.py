@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -15,18 +15,13 @@ from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import specialised, tiles
 from rlstab.kernels.sigmoid_attention.launch import architecture, interpreting
 from rlstab.kernels.sigmoid_attention.problem import Problem
-from rlstab.kernels.sigmoid_attention.tiles import LOG2E, Tiling
+from rlstab.kernels.sigmoid_attention.tile_copies import aligned, compiled_warps, let_allocate
+from rlstab.kernels.sigmoid_attention.tiles import LOG2E
 
 # Launching takes options that the kernel's own signature does not have.
 _forward: Any = specialised.forward_kernel
 
-_ALIGNED_BYTES = 16
-"""Descriptors of tiles begin, and step from row to row, at multiples of this."""
-_HEAD_DIMS = (64, 128)
-
 _log = logging.getLogger(__name__)
-_can_allocate: ContextVar[bool] = ContextVar("_can_allocate", default=False)
-_compiled: set[tuple[Any, ...]] = set()
 
 
 def check(problem: Problem) -> None:
@@ -46,7 +41,7 @@ def check(problem: Problem) -> None:
         reason = f"has no {row_masks[0]}"
     elif not isinstance(problem.bias, (int, float)):
         reason = "has one number for a bias, or none"
-    elif dim not in _HEAD_DIMS or value_dim != dim:
+    elif dim not in tiles.TILE_COPY_DIMS or value_dim != dim:
         reason = f"computes head dimensions 64 and 128 of q, k and v alike, got {dim} and {value_dim}"
     elif not interpreting() and device.type != "cuda":
         reason = f"needs a GPU, q is on {device}"
@@ -66,7 +61,7 @@ def forward(problem: Problem, out: Tensor) -> None:
     """
     check(problem)
     batch, heads, num_queries, dim = problem.q.shape
-    q, k, v = (_aligned(tensor) for tensor in (problem.q, problem.k, problem.v))
+    q, k, v = (aligned(tensor) for tensor in (problem.q, problem.k, problem.v))
     tiling = tiles.specialised_tiling(dim)
     masks = tiles.masks_of(problem)
     constants = {
@@ -90,46 +85,15 @@ def forward(problem: Problem, out: Tensor) -> None:
         *(stride for tensor in (q, k, v, out) for stride in tensor.stride()[:3]),
     )
     grid = (triton.cdiv(num_queries, tiling.rows), heads, batch)
-    _let_allocate()
+    let_allocate()
     if not interpreting():
-        _probe(arguments, constants, grid, tiling)
+        warps = compiled_warps("backend 'specialised'", _forward, arguments, constants, grid)
+        if warps <= tiling.num_warps:
+            _say_once(f"Triton {triton.__version__} did not specialise the warps of backend 'specialised'")
     _forward[grid](*arguments, **constants)
 
 
-def _probe(arguments: tuple[Any, ...], constants: dict[str, Any], grid: tuple[int, ...], tiling: Tiling) -> None:
-    """Compile before anything runs: what compilers raise is theirs, and does not tell a user what to do."""
-    q, *_ = arguments
-    # Strides are what else a compiler is told of: whether they are one, and divisible by 16.
-    key = (q.device, q.dtype, *constants.values(), *arguments[-12:])
-    if key in _compiled:
-        return
-    try:
-        kernel = _forward.warmup(*arguments, grid=grid, **constants)
-    except Exception as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        message = f"Triton {triton.__version__} does not compile backend 'specialised' ({cause}): use backend='auto'"
-        raise UserError(message) from error
-    if kernel.metadata.num_warps <= tiling.num_warps:
-        # The result is right all the same.
-        _log.warning("Triton %s did not specialise the warps of backend 'specialised'", triton.__version__)
-    _compiled.add(key)
-
-
-def _aligned(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy that descriptors of tiles can describe."""
-    element = tensor.element_size()
-    fits = tensor.data_ptr() % _ALIGNED_BYTES == 0 and tensor.stride(3) == 1
-    for size, stride in zip(tensor.shape[:3], tensor.stride()[:3], strict=True):
-        fits = fits and (size == 1 or (stride > 0 and stride * element % _ALIGNED_BYTES == 0))
-    return tensor if fits else tensor.clone(memory_format=torch.contiguous_format)
-
-
-def _let_allocate() -> None:
-    """Let Triton ask torch for the memory that descriptors lie in; it keeps the way to ask by thread."""
-    if not _can_allocate.get():
-        triton.set_allocator(_allocate)
-        _can_allocate.set(True)
-
-
-def _allocate(size: int, alignment: int, stream: int | None) -> Tensor:
-    return torch.empty(size, dtype=torch.int8, device="cuda")
+@functools.cache
+def _say_once(message: str) -> None:
+    # The result is right all the same.
+    _log.warning(message)

@@ -41,6 +41,7 @@ def attend(problem: Problem) -> Tensor:
         problem.sigmoid_mode,
         problem.precision,
         problem.specialised,
+        problem.deterministic,
     )
 
 
@@ -62,11 +63,12 @@ def sigmoid_attention(
     sigmoid_mode: str,
     precision: str,
     specialised: bool,
+    deterministic: bool,
 ) -> Tensor:
     """``(B, Hq, m, dv)``, heads next to each other in memory."""
     problem = _problem(
         (q, k, v, bias, slopes, row_start, row_end, kv_lens),
-        (scale, constant_bias, count_bias, causal, window, sigmoid_mode, precision, specialised),
+        (scale, constant_bias, count_bias, causal, window, sigmoid_mode, precision, specialised, deterministic),
     )
     return _implementation(problem).forward(problem)
 
@@ -95,11 +97,12 @@ def sigmoid_attention_backward(
     sigmoid_mode: str,
     precision: str,
     specialised: bool,
+    deterministic: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, bias and slopes; empty for what is not there."""
     problem = _problem(
         (q, k, v, bias, slopes, row_start, row_end, kv_lens),
-        (scale, constant_bias, count_bias, causal, window, sigmoid_mode, precision, specialised),
+        (scale, constant_bias, count_bias, causal, window, sigmoid_mode, precision, specialised, deterministic),
     )
     needed = (True, True, True, bias is not None, slopes is not None)
     found = _implementation(problem).backward(problem, grad_out, needed)
@@ -186,7 +189,7 @@ def _implementation(problem: Problem) -> Implementation:
 
 def _problem(tensors: Sequence[Tensor | None], options: Sequence[Any]) -> Problem:
     q, k, v, bias, slopes, row_start, row_end, kv_lens = tensors
-    scale, constant, count, causal, window, mode, precision, specialised = options
+    scale, constant, count, causal, window, mode, precision, specialised, deterministic = options
     assert q is not None
     assert k is not None
     assert v is not None
@@ -205,6 +208,7 @@ def _problem(tensors: Sequence[Tensor | None], options: Sequence[Any]) -> Proble
         sigmoid_mode=mode,
         precision=precision,
         specialised=specialised,
+        deterministic=deterministic,
     )
 
 

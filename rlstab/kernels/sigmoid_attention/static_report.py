@@ -31,6 +31,7 @@ from triton.compiler import ASTSource
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import (
     decode_kernel,
+    fused_backward,
     launch_decode,
     one_tile,
     specialised,
@@ -74,17 +75,18 @@ _KERNELS: dict[str, Any] = {
     "specialised forward": specialised.forward_kernel,
     "query gradient": tiled_backward.query_gradient_kernel,
     "key gradient": tiled_backward.key_gradient_kernel,
+    "fused gradients": fused_backward.gradient_kernel,
     "decode": decode_kernel.step_kernel,
     "decode part": decode_kernel.step_kernel,
     "decode sum": decode_kernel.sum_kernel,
 }
-_PRODUCTS = {"forward": 2, "specialised forward": 2, "query gradient": 3, "key gradient": 4}
+_PRODUCTS = {"forward": 2, "specialised forward": 2, "query gradient": 3, "key gradient": 4, "fused gradients": 5}
 _WITH_PART_GRADIENTS = ("short backward", "query gradient")
 _DECODE_WINDOW = 128
 _LOCAL = ("LDL", "STL")
 _FLOATS = ("scale", "constant", "grad_scale")
 _INTEGER_POINTERS = ("row_start", "row_end", "kv_lens")
-_FLOAT_POINTERS = ("bias", "slopes", "part_ptr", "dbias_ptr", "dslopes_ptr")
+_FLOAT_POINTERS = ("bias", "slopes", "part_ptr", "dq_sum_ptr", "dbias_ptr", "dslopes_ptr")
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,8 @@ class Figures:
     async_copies: int
     tile_copies: int
     """Those of whole tiles, by a single thread (TMA)."""
+    tile_sums: int
+    """Tiles that are added to memory in the same way."""
     instructions: int
 
 
@@ -164,7 +168,9 @@ def shipped(architecture: int) -> Iterator[Configuration]:
             ):
                 for masks in ("plain", "episodes"):
                     yield Configuration(kernel, head_dim, dtype, masks, choose(head_dim, dtype, architecture), mode)
-            if architecture == tiles.HOPPER and dtype != torch.float32 and head_dim in (64, 128):
+            if architecture == tiles.HOPPER and dtype != torch.float32 and head_dim in tiles.TILE_COPY_DIMS:
+                for masks in ("dense", "plain", "episodes"):
+                    yield Configuration("fused gradients", head_dim, dtype, masks, tiles.fused_tiling(head_dim), mode)
                 for masks in ("dense", "plain", "window"):
                     tiling = tiles.specialised_tiling(head_dim)
                     yield Configuration("specialised forward", head_dim, dtype, masks, tiling, mode)
@@ -225,6 +231,7 @@ def compile_one(configuration: Configuration, architecture: int) -> Figures:
         warp_products=len(re.findall(r"mma\.sync", ptx)),
         async_copies=len(re.findall(r"cp\.async", ptx)),
         tile_copies=len(re.findall(r"cp\.async\.bulk\.tensor", ptx)),
+        tile_sums=len(re.findall(r"cp\.reduce\.async\.bulk\.tensor", ptx)),
         instructions=len(instructions),
     )
 
@@ -243,15 +250,24 @@ def broken_bounds(figures: Figures, configuration: Configuration) -> list[str]:
         problems.append(f"needs {figures.shared} bytes of shared memory")
     if figures.registers * 32 * figures.warps > REGISTERS:
         problems.append(f"needs {figures.registers} registers in {32 * figures.warps} threads")
-    if configuration.kernel.startswith("specialised"):
-        if figures.warps != SPECIALISED_WARPS:
-            problems.append(f"runs {figures.warps} warps: they were not specialised, {SPECIALISED_WARPS} would be")
-        if not figures.tile_copies:
-            problems.append("fetches no whole tiles (TMA)")
+    problems += _broken_copies(figures, configuration)
     # The one row of a step is too few for matrix units, and all threads that share a sum compute its score.
     return (
         problems if configuration.kernel.startswith("decode") else problems + _broken_products(figures, configuration)
     )
+
+
+def _broken_copies(figures: Figures, configuration: Configuration) -> list[str]:
+    """Whether kernels that copy whole tiles do."""
+    problems: list[str] = []
+    specialised_warps, fused = configuration.kernel.startswith("specialised"), configuration.kernel.startswith("fused")
+    if specialised_warps and figures.warps != SPECIALISED_WARPS:
+        problems.append(f"runs {figures.warps} warps: they were not specialised, {SPECIALISED_WARPS} would be")
+    if (specialised_warps or fused) and not figures.tile_copies:
+        problems.append("fetches no whole tiles (TMA)")
+    if fused and not figures.tile_sums:
+        problems.append("adds no whole tiles to memory (TMA)")
+    return problems
 
 
 def _allowed_spill(figures: Figures) -> int:
@@ -289,6 +305,8 @@ def _loops_over_scores(configuration: Configuration) -> int:
     """One for each kind of tile, or for each half of the rows; none where there is a single tile."""
     if configuration.kernel.startswith("short"):
         return 0
+    if configuration.kernel.startswith("fused"):
+        return 1
     return 2 if configuration.masks == "plain" or configuration.kernel.startswith("specialised") else 3
 
 
@@ -315,7 +333,7 @@ def bound_tflops(figures: Figures, configuration: Configuration) -> float | None
 def _wide(configuration: Configuration) -> bool:
     """Whether the rows of its largest product are enough for group-wide instructions."""
     tiling = configuration.tiling
-    rows = tiling.keys if configuration.kernel in ("key gradient", "short backward") else tiling.rows
+    rows = tiling.keys if configuration.kernel in ("key gradient", "fused gradients", "short backward") else tiling.rows
     return rows >= TENSOR_CORE_ROWS and tiling.num_warps >= WARPS_OF_A_GROUP
 
 

@@ -19,6 +19,7 @@ from .cases import Case
 
 launch = pytest.importorskip("rlstab.kernels.sigmoid_attention.launch", reason="needs triton")
 launch_specialised = pytest.importorskip("rlstab.kernels.sigmoid_attention.launch_specialised")
+tile_copies = pytest.importorskip("rlstab.kernels.sigmoid_attention.tile_copies")
 pytestmark = pytest.mark.skipif(not launch.interpreting(), reason="kernels are compiled, not interpreted")
 
 BIAS: dict[str, Any] = {"bias": -3.0}
@@ -149,13 +150,13 @@ def test_nothing_gives_nothing() -> None:
 
 def test_the_way_to_allocate_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(launch_specialised.triton, "set_allocator", given.append)
-    launch_specialised._can_allocate.set(False)
+    monkeypatch.setattr(tile_copies.triton, "set_allocator", given.append)
+    tile_copies._can_allocate.set(False)
     for _ in range(2):
         computed(CAUSAL_CASE, "specialised", torch.float32, torch.float32)
     assert len(given) == 1
     asked: list[Any] = []
-    monkeypatch.setattr(launch_specialised.torch, "empty", lambda *shape, **options: asked.append((shape, options)))
+    monkeypatch.setattr(tile_copies.torch, "empty", lambda *shape, **options: asked.append((shape, options)))
     given[0](640, 128, None)
     assert asked == [((640,), {"dtype": torch.int8, "device": "cuda"})]
 
@@ -224,7 +225,8 @@ class FakeKernel:
 def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch_specialised, "check", lambda problem: None)
     monkeypatch.setattr(launch_specialised, "interpreting", lambda: False)
-    monkeypatch.setattr(launch_specialised, "_compiled", set())
+    monkeypatch.setattr(tile_copies, "_compiled", {})
+    launch_specialised._say_once.cache_clear()
 
 
 @pytest.mark.usefixtures("compiling")

@@ -23,8 +23,10 @@ def aligned(tensor: Tensor) -> Tensor:
     """The tensor, or a copy that descriptors of tiles can describe."""
     element = tensor.element_size()
     fits = tensor.data_ptr() % _BYTES == 0 and tensor.stride(3) == 1
-    for size, stride in zip(tensor.shape[:3], tensor.stride()[:3], strict=True):
-        fits = fits and (size == 1 or (stride > 0 and stride * element % _BYTES == 0))
+    for axis, stride in enumerate(tensor.stride()[:3]):
+        # That from row to row is written into the descriptor even where there is one row.
+        counts = axis == 2 or tensor.shape[axis] > 1
+        fits = fits and not (counts and (stride <= 0 or stride * element % _BYTES))
     return tensor if fits else tensor.clone(memory_format=torch.contiguous_format)
 
 

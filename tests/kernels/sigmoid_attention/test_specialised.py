@@ -112,6 +112,19 @@ def test_the_same_row_in_every_place_is_copied_too() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_what_is_copied_can_be_described_and_the_rest_is_not_copied() -> None:
+    wide = torch.zeros(2, 3, 8, 64, dtype=torch.float16)
+    one_row = torch.zeros(2, 3, 1, 67, dtype=torch.float16)[..., :64]
+    for fitting in (wide, wide.transpose(1, 2), wide[:, :, 2:], wide[..., 8:16], wide[:1].expand(1, 3, 8, 64)):
+        assert tile_copies.aligned(fitting) is fitting
+    unfit = (wide[..., 1:33], wide[..., ::2], wide[:, :, :1].expand(2, 3, 8, 64), wide[:1].expand(2, 3, 8, 64), one_row)
+    for tensor in unfit:
+        copy = tile_copies.aligned(tensor)
+        assert copy is not tensor
+        assert torch.equal(copy, tensor)
+        assert tile_copies.aligned(copy) is copy
+
+
 def test_gradients_are_those_of_the_tiled_kernels() -> None:
     found = []
     for backend in ("specialised", "triton"):

@@ -35,7 +35,8 @@ def check(problem: Problem) -> None:
     dim, value_dim = problem.q.shape[3], problem.v.shape[3]
     row_masks = [name for name in ("row_start", "kv_lens", "alibi_slopes") if getattr(problem, name) is not None]
     device, reason = problem.q.device, None
-    if problem.q.dtype not in (torch.float16, torch.bfloat16) and not interpreting():
+    types = (torch.float16, torch.bfloat16, *([torch.float32] if interpreting() else []))
+    if problem.q.dtype not in types:
         reason = f"computes float16 and bfloat16, q is {problem.q.dtype}"
     elif row_masks:
         reason = f"has no {row_masks[0]}"

@@ -48,12 +48,13 @@ SHARED_MEMORY = {80: 166_912, 90: 232_448, 100: 232_448}
 """Bytes of shared memory that one block can use, by compute capability."""
 REGISTERS = 65_536
 """Registers of a multiprocessor."""
-SPILLED_BESIDE_LOOPS, REGISTERS_LEFT = 8, 128
+SPILLED_BESIDE_LOOPS, REGISTERS_LEFT = 16, 128
 """Bytes a thread that a kernel may put aside in memory while it loops, if it uses no more registers than this.
 
 Assemblers do that of their own accord, to let more programs run at a time: seen in float32 for 32 to 128 dimensions,
-where 64 to 128 of 255 registers are used, and with Triton 3.6 for Blackwell in bfloat16 with 128. It takes a store
-before the loops and a load after them. Everything else that spills is a broken bound.
+where 64 to 128 of 255 registers are used, and with Triton 3.6 for Blackwell in bfloat16 with 128; eight bytes, with
+Triton 3.8 sixteen. It takes a few stores before the loops and loads after them. Everything else that spills is a broken
+bound.
 """
 BLACKWELL = 100
 TENSOR_CORE_ROWS = 64

@@ -210,6 +210,8 @@ def test_other_machines_and_types_are_named(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UserError, match=r"computes float16 and bfloat16, q is torch\.float32"):
         launch_specialised.check(problem(torch.float32))
     monkeypatch.setattr(launch_specialised, "interpreting", lambda: True)
+    with pytest.raises(UserError, match=r"computes float16 and bfloat16, q is torch\.float64"):
+        launch_specialised.check(problem(torch.float64))
     monkeypatch.setattr(launch_specialised, "architecture", lambda device: 80)
     with pytest.raises(UserError, match=r"needs a GPU of compute capability 9\.0, cpu has 8\.0"):
         launch_specialised.check(problem())

@@ -40,9 +40,10 @@ cases rotate among sets larger than the GPU's cache. What takes less than 100 us
 graph, without what Python costs. Operations are counted as usual: 4 B H T^2 d forward, half of that under a causal
 mask, and 2.5 times as much backward.
 
-*newton*, *exact* and *tanh* are ours with each way to evaluate the sigmoid. *FlexAttention* computes sigmoid attention
-as the softmax of the sigmoid's logarithm, times the sum that softmax divides by. If time runs out, what comes last is
-left out, in this order: {stages}.
+*newton*, *exact* and *tanh* are ours with each way to evaluate the sigmoid; *specialised* is newton by two kernels for
+long sequences, a forward one whose warps are specialised and one that computes all gradients at once, which are not
+deterministic. *FlexAttention* computes sigmoid attention as the softmax of the sigmoid's logarithm, times the sum that
+softmax divides by. If time runs out, what comes last is left out, in this order: {stages}.
 """
 
 

@@ -26,6 +26,8 @@ FACTOR = 2.0
 """An error may be this many times that of plain operations."""
 _LONG = 2048
 """From here on one head is compared: float64 scores take eight bytes each."""
+_MOST_ENVIRONMENTS = 512
+"""Of those of a step, so many are compared: the kernel divides the keys of fewer, which is other code."""
 _deterministic: Any = importlib.import_module("torch.utils.deterministic")
 _NAMES = ("out", "dq", "dk", "dv")
 
@@ -51,7 +53,7 @@ def check(provider: Provider, case: Case, device: torch.device, dtype: torch.dty
 def check_step(case: Decode, backend: StepBackend, device: torch.device, dtype: torch.dtype, seed: int) -> Check:
     """Compare one step over a ring buffer, some of whose environments have just begun, with float64."""
     generator = torch.Generator(device).manual_seed(seed)
-    batch, heads, window, dim = min(case.batch, 64), case.heads, case.window, case.dim
+    batch, heads, window, dim = min(case.batch, _MOST_ENVIRONMENTS), case.heads, case.window, case.dim
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, device=device, generator=generator).to(dtype)

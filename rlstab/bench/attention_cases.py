@@ -150,5 +150,10 @@ def decodes() -> list[Decode]:
     return sorted(grid, key=lambda case: sum(a != b for a, b in zip(_sizes(case), _sizes(goal), strict=True)))
 
 
+def few() -> list[Decode]:
+    """Fewer environments than a GPU has room for."""
+    return [Decode(batch, 4, 512, 64) for batch in (1, 16, 64)]
+
+
 def _sizes(case: Decode) -> tuple[int, ...]:
     return case.batch, case.heads, case.window, case.dim

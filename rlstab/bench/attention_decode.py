@@ -13,6 +13,8 @@ from rlstab.kernels.sigmoid_attention.decode import StepBackend
 
 STEP_PROVIDERS = ("triton step", "eager step", "SDPA on the cache")
 """The last writes nothing, and sees all of a full buffer."""
+UNDIVIDED = "triton step, undivided"
+"""One program for each head of each environment, where the first of the above has several."""
 
 
 def step_calls(
@@ -34,6 +36,7 @@ def step_calls(
 
     return {
         "triton step": lambda: sigmoid_attention_step(q, k, v, cache, backend=backend),
+        UNDIVIDED: lambda: sigmoid_attention_step(q, k, v, cache, backend=backend, parts=1),
         "eager step": lambda: sigmoid_attention_step(q, k, v, cache, backend="eager"),
         "SDPA on the cache": softmax,
     }

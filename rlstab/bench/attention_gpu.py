@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from rlstab.bench.attention_accuracy import check, check_step, sigmoid_errors
-from rlstab.bench.attention_cases import Case, Decode, decodes, long, odd, rl
-from rlstab.bench.attention_decode import STEP_PROVIDERS, step_calls
+from rlstab.bench.attention_cases import Case, Decode, decodes, few, long, odd, rl
+from rlstab.bench.attention_decode import STEP_PROVIDERS, UNDIVIDED, step_calls
 from rlstab.bench.attention_providers import Inputs, Provider, Unavailable, make_inputs
 from rlstab.bench.attention_result import Check
 from rlstab.bench.attention_rows import Row, Skipped
@@ -20,7 +20,7 @@ from rlstab.bench.attention_timing import Budget, Call, Quantiles, Timer
 from rlstab.kernels.sigmoid_attention.decode import StepBackend
 
 REPLAY = "time in a CUDA graph"
-_OURS = ("newton", "tanh", "exact")
+_OURS = ("newton", "specialised", "tanh", "exact")
 _REPLAYED_MS = 0.1
 """What takes less is timed in a CUDA graph as well."""
 _CACHE_BYTES = 100e6
@@ -32,12 +32,13 @@ _BACKWARD = 2.5
 STAGES = (
     "RL batches, newton and SDPA",
     "one step, sizes near the goal's",
-    "long sequences of 16384, 4096 and 8192, newton and SDPA flash",
+    "long sequences of 16384, 4096 and 8192, newton, specialised and SDPA flash",
     "long, newton's goals against tanh and exact",
-    "long, further lengths, newton, SDPA flash and the published kernel",
+    "long, further lengths, newton, specialised, SDPA flash and the published kernel",
     "long, SDPA cuDNN",
     "RL batches, tanh and exact",
     "odd sizes",
+    "one step, few environments",
     "one step, all further sizes",
     "plain operations and FlexAttention",
 )
@@ -52,6 +53,7 @@ class Sizes:
     rl: Sequence[Case] = field(default_factory=lambda: [*rl(resets=False), *rl(resets=True)])
     odd: Sequence[Case] = field(default_factory=odd)
     decodes: Sequence[Decode] = field(default_factory=decodes)
+    few: Sequence[Decode] = field(default_factory=few)
     near: int = 10
     """Of the steps, how many belong to the first stage of them."""
     gemm: int = 8192
@@ -122,16 +124,17 @@ class GpuLab:
         for case in sizes.rl:
             yield from self._stage(0, [case], every, ("newton", "SDPA masked" if case.resets else "SDPA flash"))
         yield from self._steps(1, sizes.decodes[: sizes.near])
-        yield from self._stage(2, first, both, ("newton", "SDPA flash"))
+        yield from self._stage(2, first, both, ("newton", "specialised", "SDPA flash"))
         yield from self._stage(3, goals, ("forward",), ("tanh", "exact"))
         yield from self._stage(4, first, both, ("official",))
-        yield from self._stage(4, rest, both, ("newton", "SDPA flash", "official"))
+        yield from self._stage(4, rest, both, ("newton", "specialised", "SDPA flash", "official"))
         yield from self._stage(5, sizes.long, both, ("SDPA cuDNN",))
         yield from self._stage(6, sizes.rl, every, ("tanh", "exact"))
         yield from self._stage(7, sizes.odd, both, ("newton", "SDPA flash"))
-        yield from self._steps(8, sizes.decodes[sizes.near :])
-        yield from self._stage(9, sizes.rl, every, ("eager",))
-        yield from self._stage(9, sizes.long, both, ("eager", "FlexAttention"))
+        yield from self._steps(8, sizes.few, UNDIVIDED)
+        yield from self._steps(9, sizes.decodes[sizes.near :])
+        yield from self._stage(10, sizes.rl, every, ("eager",))
+        yield from self._stage(10, sizes.long, both, ("eager", "FlexAttention"))
 
     def _stage(self, stage: int, cases: Sequence[Case], modes: Sequence[str], names: Sequence[str]) -> Iterator[Task]:
         for case in cases:
@@ -139,9 +142,9 @@ class GpuLab:
                 # Side by side in time.
                 yield from (Task(STAGES[stage], case, mode, name) for name in names if name in self.providers)
 
-    def _steps(self, stage: int, cases: Sequence[Decode]) -> Iterator[Task]:
+    def _steps(self, stage: int, cases: Sequence[Decode], *more: str) -> Iterator[Task]:
         for case in cases:
-            yield from (Task(STAGES[stage], case, "step", name) for name in STEP_PROVIDERS)
+            yield from (Task(STAGES[stage], case, "step", name) for name in (*STEP_PROVIDERS, *more))
 
     def _run(self, task: Task) -> None:
         if not isinstance(task.case, Case):

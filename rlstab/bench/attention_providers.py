@@ -71,11 +71,12 @@ class Provider:
     """What its calls run in."""
 
 
-def ours(name: str, backend: str, mode: str = "auto") -> Provider:
+def ours(name: str, backend: str, mode: str = "auto", *, deterministic: bool = True) -> Provider:
     """Ours, by one of its backends."""
 
     def build(case: Case, inputs: Inputs) -> Callable[[], Tensor]:
-        options: Any = {"backend": backend, "sigmoid_mode": mode, "layout": "bhtd", "causal": case.causal}
+        options: Any = {"backend": backend, "sigmoid_mode": mode, "deterministic": deterministic}
+        options |= {"layout": "bhtd", "causal": case.causal}
         if case.resets:
             options |= {"row_start": inputs.row_start, "row_end": inputs.row_end, "bias": "count"}
         else:
@@ -83,6 +84,26 @@ def ours(name: str, backend: str, mode: str = "auto") -> Provider:
         return lambda: sigmoid_attention(inputs.q, inputs.k, inputs.v, **options)
 
     return Provider(name, build)
+
+
+def specialised(backend: str = "specialised") -> Provider:
+    """Ours, by the warp-specialised forward kernel and that of all gradients at once, where a call fits them."""
+    plain = ours("specialised", backend, "newton", deterministic=False)
+
+    def build(case: Case, inputs: Inputs) -> Callable[[], Tensor]:
+        if case.resets:
+            raise Unavailable("has no episodes")
+        call = plain.build(case, inputs)
+
+        def checked() -> Tensor:
+            try:
+                return call()
+            except UserError as error:
+                raise Unavailable(str(error)) from error
+
+        return checked
+
+    return Provider("specialised", build)
 
 
 def eager(most_bytes: float) -> Provider:
@@ -191,6 +212,7 @@ def gpu_providers(official_spec: str | None, most_bytes: float) -> dict[str, Pro
     """All that the protocol for GPUs compares, the most important first."""
     found = [
         ours("newton", "triton", "newton"),
+        specialised(),
         sdpa("SDPA flash", "FLASH_ATTENTION"),
         ours("tanh", "triton", "tanh"),
         ours("exact", "triton", "exact"),

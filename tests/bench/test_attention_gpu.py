@@ -28,6 +28,7 @@ from rlstab.bench.attention_providers import (
     official,
     ours,
     sdpa,
+    specialised,
 )
 from rlstab.bench.attention_result import AttentionResult, Check
 from rlstab.bench.attention_rows import Row
@@ -70,6 +71,7 @@ def tiny() -> Sizes:
         ],
         odd=[replace(case, heads=1) for case in odd()[:4]],
         decodes=[Decode(3, 2, 8, 4), Decode(2, 1, 4, 4)],
+        few=[Decode(1, 1, 8, 4)],
         near=1,
         gemm=16,
         copied_bytes=2**20,
@@ -80,6 +82,7 @@ def tiny() -> Sizes:
 def providers() -> dict[str, Provider]:
     found = [
         ours("newton", "blockwise"),
+        specialised("blockwise"),
         sdpa("SDPA flash"),
         ours("tanh", "blockwise"),
         ours("exact", "eager"),
@@ -112,12 +115,13 @@ def test_every_part_of_the_protocol_runs(measured: GpuLab) -> None:
                 assert (group, provider, mode, "time") in keys
                 assert (group, provider, mode, SHARE) in keys
     for mode in ("forward", "backward"):
-        for provider in ("newton", "SDPA flash", "eager"):
+        for provider in ("newton", "specialised", "SDPA flash", "eager"):
             assert ("long", provider, mode, SPEED) in keys
         assert ("odd sizes", "newton", mode, "time") in keys
     for provider in ("triton step", "eager step", "SDPA on the cache"):
         assert ("one step", provider, "step", SHARE) in keys
         assert ("one step", provider, "step", attention_gpu.REPLAY) in keys
+    assert ("one step", "triton step, undivided", "step", SHARE) in keys
     assert ("RL batches", "newton", "forward", attention_gpu.REPLAY) in keys
     assert ("RL batches", "newton", "backward", attention_gpu.REPLAY) not in keys
     assert set(measured.ceilings) == {"matrix product, TFLOP/s", "copy, GB/s"}
@@ -130,6 +134,7 @@ def test_results_are_compared_before_they_are_timed(measured: GpuLab) -> None:
     cases = [*tiny().long, *tiny().rl, *tiny().odd]
     for name in ("out", "dq", "dk", "dv"):
         assert {(f"{case.group}, {case.name}", f"newton {name}") for case in cases} <= compared
+        assert {(f"{case.group}, {case.name}", f"specialised {name}") for case in tiny().long} <= compared
     assert len(compared) == len(measured.checks)
 
 
@@ -181,7 +186,7 @@ def test_failures_are_named_and_lose_nothing() -> None:
             raise RuntimeError("operation not permitted when stream is capturing")
 
     chosen = providers() | {"newton": Provider("newton", broken)}
-    found = lab(providers=chosen, timer=NoGraphs(), sizes=replace(tiny(), long=[], odd=[], decodes=[]))
+    found = lab(providers=chosen, timer=NoGraphs(), sizes=replace(tiny(), long=[], odd=[], decodes=[], few=[]))
     found.run()
     assert any("newton: RuntimeError: CUDA error: out of order (" in line for line in found.left_out())
     assert any("SDPA flash in a CUDA graph: RuntimeError" in line for line in found.left_out())
@@ -289,6 +294,10 @@ def test_peers_get_what_they_can_compute() -> None:
     case = Case("RL batches", "x", 2, 2, 12, 8, causal=True, resets=True)
     with pytest.raises(Unavailable, match="no episodes"):
         sdpa("SDPA flash").build(case, make(case))
+    with pytest.raises(Unavailable, match="no episodes"):
+        specialised().build(case, make(case))
+    with pytest.raises(Unavailable, match="backend 'specialised' computes head dimensions 64 and 128"):
+        specialised().build(replace(case, resets=False), make(case))()
     with pytest.raises(Unavailable, match="needs no mask"):
         sdpa("SDPA masked", masked=True).build(replace(case, resets=False), make(case))
     with pytest.raises(Unavailable, match=r"more than 0\.0 GiB"):
@@ -367,7 +376,9 @@ def test_the_command_measures_a_gpu_where_there_is_one(monkeypatch: pytest.Monke
     text = made.to_markdown()
     assert "| gpu | H100 |" in text
     assert "| driver | 580 |" in text
-    assert "plain operations and FlexAttention; one step, all further sizes; odd sizes" in text
+    assert (
+        "plain operations and FlexAttention; one step, all further sizes; one step, few environments; odd sizes" in text
+    )
 
 
 def make(case: Case) -> Inputs:

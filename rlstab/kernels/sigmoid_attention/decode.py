@@ -162,10 +162,12 @@ def sigmoid_attention_step(
     bias: Bias | None = "count",
     alibi_slopes: Tensor | None = None,
     backend: StepBackend = "auto",
+    parts: int | None = None,
 ) -> Tensor:
     """Write one step into a ring buffer and attend from it: `RingCache.write` and `sigmoid_attention_decode` in one.
 
-    On a GPU a single kernel does both. It changes the cache, takes no gradients, and can be captured in a CUDA graph.
+    On a GPU a single kernel does both, or two where there are few environments. It changes the cache, takes no
+    gradients, and can be captured in a CUDA graph.
 
     Parameters
     ----------
@@ -177,6 +179,10 @@ def sigmoid_attention_step(
         As for `sigmoid_attention_decode`.
     backend
         ``"auto"``, ``"eager"`` or ``"triton"``.
+    parts
+        Among how many programs at most the kernel divides the keys of an environment's head, whose sums are then added
+        in a fixed order. ``None``: as many as it takes to have two programs a multiprocessor. Plain operations have
+        none.
 
     Returns
     -------
@@ -196,6 +202,8 @@ def sigmoid_attention_step(
     _bias(bias, cache.count, cache.window, q.shape[1], torch.float32)  # Refuses what does not fit.
     if backend not in ("auto", "eager", "triton"):
         raise UserError(f"backend is '{backend}', it must be one of auto, eager, triton")
+    if parts is not None and parts < 1:
+        raise UserError(f"parts must be at least 1, got {parts}")
     on_gpu = q.device.type == "cuda" and q.dtype != torch.float64
     if backend == "triton" or (backend == "auto" and on_gpu and importlib.util.find_spec("triton") is not None):
         from rlstab.kernels.sigmoid_attention import launch_decode
@@ -203,7 +211,7 @@ def sigmoid_attention_step(
         if not on_gpu and not launch_decode.interpreting():
             raise UserError(f"backend 'triton' needs a GPU and no float64, q is {q.dtype} on {q.device}: use 'auto'")
         factor = q.shape[2] ** -0.5 if scale is None else scale
-        return launch_decode.step(q, k, v, cache, factor, bias, alibi_slopes)
+        return launch_decode.step(q, k, v, cache, factor, bias, alibi_slopes, parts)
     cache.write(k, v)
     return sigmoid_attention_decode(q, cache.k, cache.v, cache.count, scale=scale, bias=bias, alibi_slopes=alibi_slopes)
 

@@ -6,6 +6,9 @@
 What counts is memory traffic: a program reads the keys and values of one key head once, for all query heads that share
 it, and stops at what was written. Products are sums of elementwise products in float32: one query is too few for a
 matrix unit.
+
+With few environments there are fewer programs than the GPU runs at a time. Several then share the keys of one head,
+each adds up its part, and a second kernel adds the parts, always in the same order.
 """
 
 from __future__ import annotations
@@ -51,6 +54,8 @@ def step_kernel(
     stride_vcw,
     stride_ob,
     stride_oh,
+    part_keys,
+    stride_op,
     GROUP: tl.constexpr,
     WINDOW: tl.constexpr,
     DIM: tl.constexpr,
@@ -62,9 +67,13 @@ def step_kernel(
     BIAS: tl.constexpr,
     ALIBI: tl.constexpr,
     MODE: tl.constexpr,
+    PARTS: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
-    """Grid: (key heads, environments). ``count`` is that of before the step; the host adds one.
+    """Grid: (key heads, environments, parts). ``count`` is that of before the step; the host adds one.
+
+    With ``PARTS``, a program goes through ``part_keys`` slots, a multiple of ``BLOCK_N``, and ``out`` holds sums of
+    parts in float32, ``stride_op`` apart; otherwise it goes through all of them.
 
     ``BLOCK_N`` is the most keys that are looked at together; fewer where their products would not hold in registers.
     """
@@ -86,8 +95,15 @@ def step_kernel(
         k_cache + far * stride_kcb + kv_head * stride_kch,
         v_cache + far * stride_vcb + kv_head * stride_vch,
     )
-    tl.store(k_base + slot * stride_kcw + dims, new_k.to(k_cache.dtype.element_ty), mask=in_key)
-    tl.store(v_base + slot * stride_vcw + value_dims, new_v.to(v_cache.dtype.element_ty), mask=in_value)
+    begin, end = 0, written
+    if PARTS:
+        begin = tl.program_id(2) * part_keys
+        end = tl.minimum(written, begin + part_keys)
+        out_ptr += tl.program_id(2).to(tl.int64) * stride_op
+    # One writes; none reads what it writes.
+    if tl.program_id(2) == 0:
+        tl.store(k_base + slot * stride_kcw + dims, new_k.to(k_cache.dtype.element_ty), mask=in_key)
+        tl.store(v_base + slot * stride_vcw + value_dims, new_v.to(v_cache.dtype.element_ty), mask=in_value)
     offset = tl.zeros([BLOCK_G], tl.float32) + constant
     if BIAS == _HEAD:
         offset = -tl.load(bias + heads, mask=in_group, other=0.0).to(tl.float32) * _LOG2E
@@ -97,7 +113,7 @@ def step_kernel(
     if ALIBI:
         slope = tl.load(slopes + heads, mask=in_group, other=0.0).to(tl.float32) * _LOG2E
     acc = tl.zeros([BLOCK_G, BLOCK_V], tl.float32)
-    for start in tl.range(0, written, KEYS):
+    for start in tl.range(begin, end, KEYS):
         slots = start + tl.arange(0, KEYS)
         # The new step is taken from registers: what was just stored may not be there to be read yet.
         is_old, is_new = (slots < written) & (slots != slot), slots == slot
@@ -117,3 +133,15 @@ def step_kernel(
         acc += tl.sum(p[:, :, None] * v[None, :, :], axis=1)
     out_at = out_ptr + far * stride_ob + heads[:, None] * stride_oh + value_dims[None, :]
     tl.store(out_at, acc.to(out_ptr.dtype.element_ty), mask=in_group[:, None] & in_value[None, :])
+
+
+@triton.jit
+def sum_kernel(part_ptr, out_ptr, size, parts, BLOCK: tl.constexpr):
+    """Add ``parts`` vectors of ``size`` numbers, the first first. Grid: (tiles of a vector)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    acc = tl.zeros([BLOCK], tl.float32)
+    part_at = part_ptr + at
+    for _ in tl.range(0, parts):
+        acc += tl.load(part_at, mask=at < size, other=0.0)
+        part_at += size
+    tl.store(out_ptr + at, acc.to(out_ptr.dtype.element_ty), mask=at < size)

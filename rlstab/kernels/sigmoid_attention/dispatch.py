@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -21,8 +22,8 @@ from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import blockwise, function, ops, reference
 from rlstab.kernels.sigmoid_attention.problem import Problem
 
-Backend: TypeAlias = Literal["auto", "triton", "eager", "blockwise"]
-BACKENDS = ("auto", "triton", "eager", "blockwise")
+Backend: TypeAlias = Literal["auto", "triton", "specialised", "eager", "blockwise"]
+BACKENDS = ("auto", "triton", "specialised", "eager", "blockwise")
 
 # Neither has a public way to ask whether it is at work.
 _functorch: Any = importlib.import_module("torch._C._functorch")
@@ -43,11 +44,13 @@ def run(problem: Problem, backend: Backend) -> Tensor:
         The backend can't run here, or not this call.
     """
     if needs_reference(problem):
-        if backend in ("triton", "blockwise") and not torch.compiler.is_compiling():
+        if backend in ("triton", "specialised", "blockwise") and not torch.compiler.is_compiling():
             _say_once(f"{backend} has no forward-mode or torch.func derivatives: the reference computes these calls")
         return reference.attend(problem)
     chosen = _choose(problem) if backend == "auto" else backend
-    if torch.compiler.is_compiling() and chosen in ("blockwise", "triton"):
+    if chosen == "specialised":
+        problem = replace(problem, specialised=True)
+    if torch.compiler.is_compiling() and chosen in ("blockwise", "triton", "specialised"):
         return ops.attend(problem)
     if chosen == "eager":
         return reference.attend(problem)
@@ -56,10 +59,10 @@ def run(problem: Problem, backend: Backend) -> Tensor:
             raise UserError(f"backend 'blockwise' is for the CPU, q is on {problem.q.device}: use 'auto'")
         return function.attend(problem, blockwise)
     if not has_triton():
-        raise UserError("backend 'triton' needs the package triton: pip install triton, or use backend='auto'")
+        raise UserError(f"backend '{chosen}' needs the package triton: pip install triton, or use backend='auto'")
     from rlstab.kernels.sigmoid_attention import launch
 
-    launch.check_device(problem)
+    launch.check(problem)
     return function.attend(problem, launch)
 
 

@@ -30,14 +30,20 @@ def interpreting() -> bool:
     return not isinstance(_forward, triton.JITFunction)
 
 
-def check_device(problem: Problem) -> None:
-    """Refuse tensors that the kernels cannot run on.
+def check(problem: Problem) -> None:
+    """Refuse what the kernels do not compute.
 
     Raises
     ------
     UserError
-        They are in main memory and kernels are not interpreted, or are float64.
+        Tensors are in main memory and kernels are not interpreted, or are float64, or the warp-specialised kernel was
+        asked for and does not compute this call.
     """
+    if problem.specialised:
+        from rlstab.kernels.sigmoid_attention import launch_specialised
+
+        launch_specialised.check(problem)
+        return
     if problem.q.dtype == torch.float64:
         raise UserError("backend 'triton' has no float64: use backend='eager'")
     if problem.q.device.type != "cuda" and not interpreting():
@@ -53,6 +59,11 @@ def forward(problem: Problem) -> Tensor:
     out = problem.q.new_empty(batch, num_queries, heads, problem.v.shape[3]).transpose(1, 2)
     if out.numel() == 0 or num_keys == 0:
         return out.zero_()
+    if problem.specialised:
+        from rlstab.kernels.sigmoid_attention import launch_specialised
+
+        launch_specialised.forward(problem, out)
+        return out
     arguments = (
         problem.q,
         problem.k,
@@ -132,6 +143,14 @@ def _tiled_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, need
     kv_heads, num_keys = problem.k.shape[1:3]
     rows, numbers = _row_tensors(problem), (*_numbers(problem), problem.scale, *_sizes(problem))
     inputs = (problem.q, problem.k, problem.v, grad_out)
+    if not problem.deterministic and all(needed[:3]) and not any(needed[3:]):
+        from rlstab.kernels.sigmoid_attention import launch_fused
+
+        if launch_fused.fits(problem):
+            constants = _constants(problem, tiles.fused_tiling(problem.q.shape[3]))
+            row_tensors = (*rows, _row_ends(problem))
+            if launch_fused.gradients(problem, grad_out, (dq, dk, dv), row_tensors, numbers, constants):
+                return
     if needed[0] or needed[3] or needed[4]:
         tiling = tiles.query_gradient_tiling(*_class(problem))
         _query_gradient[triton.cdiv(num_queries, tiling.rows), heads, batch](
@@ -158,7 +177,7 @@ def _tiled_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, need
 
 
 def _prepared(problem: Problem) -> Problem:
-    check_device(problem)
+    check(problem)
     bias, slopes = problem.bias_tensor, problem.alibi_slopes
     return problem.with_tensors(
         _unit_stride(problem.q),
@@ -171,7 +190,7 @@ def _prepared(problem: Problem) -> Problem:
 
 def _class(problem: Problem) -> tuple[int, torch.dtype, int]:
     """What tilings depend on."""
-    return tiles.head_block(problem), problem.q.dtype, _architecture(problem.q.device)
+    return tiles.head_block(problem), problem.q.dtype, architecture(problem.q.device)
 
 
 def _one_tile(problem: Problem) -> Tiling:
@@ -180,7 +199,8 @@ def _one_tile(problem: Problem) -> Tiling:
 
 
 @functools.cache
-def _architecture(device: torch.device) -> int:
+def architecture(device: torch.device) -> int:
+    """Compute capability times ten; what is interpreted is cut into tiles as on a Hopper."""
     if device.type != "cuda":
         return tiles.HOPPER
     major, minor = torch.cuda.get_device_capability(device)

@@ -40,6 +40,8 @@ def attend(problem: Problem) -> Tensor:
         problem.window,
         problem.sigmoid_mode,
         problem.precision,
+        problem.specialised,
+        problem.deterministic,
     )
 
 
@@ -60,11 +62,13 @@ def sigmoid_attention(
     window: int | None,
     sigmoid_mode: str,
     precision: str,
+    specialised: bool,
+    deterministic: bool,
 ) -> Tensor:
     """``(B, Hq, m, dv)``, heads next to each other in memory."""
     problem = _problem(
         (q, k, v, bias, slopes, row_start, row_end, kv_lens),
-        (scale, constant_bias, count_bias, causal, window, sigmoid_mode, precision),
+        (scale, constant_bias, count_bias, causal, window, sigmoid_mode, precision, specialised, deterministic),
     )
     return _implementation(problem).forward(problem)
 
@@ -92,11 +96,13 @@ def sigmoid_attention_backward(
     window: int | None,
     sigmoid_mode: str,
     precision: str,
+    specialised: bool,
+    deterministic: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, bias and slopes; empty for what is not there."""
     problem = _problem(
         (q, k, v, bias, slopes, row_start, row_end, kv_lens),
-        (scale, constant_bias, count_bias, causal, window, sigmoid_mode, precision),
+        (scale, constant_bias, count_bias, causal, window, sigmoid_mode, precision, specialised, deterministic),
     )
     needed = (True, True, True, bias is not None, slopes is not None)
     found = _implementation(problem).backward(problem, grad_out, needed)
@@ -174,7 +180,7 @@ def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tens
 
 
 def _implementation(problem: Problem) -> Implementation:
-    if problem.q.device.type == "cpu":
+    if problem.q.device.type == "cpu" and not problem.specialised:
         return blockwise
     from rlstab.kernels.sigmoid_attention import launch
 
@@ -183,7 +189,7 @@ def _implementation(problem: Problem) -> Implementation:
 
 def _problem(tensors: Sequence[Tensor | None], options: Sequence[Any]) -> Problem:
     q, k, v, bias, slopes, row_start, row_end, kv_lens = tensors
-    scale, constant, count, causal, window, mode, precision = options
+    scale, constant, count, causal, window, mode, precision, specialised, deterministic = options
     assert q is not None
     assert k is not None
     assert v is not None
@@ -201,6 +207,8 @@ def _problem(tensors: Sequence[Tensor | None], options: Sequence[Any]) -> Proble
         kv_lens=kv_lens,
         sigmoid_mode=mode,
         precision=precision,
+        specialised=specialised,
+        deterministic=deterministic,
     )
 
 

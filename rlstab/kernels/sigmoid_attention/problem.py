@@ -56,6 +56,10 @@ class Problem:
     kv_lens: Tensor | None = None
     sigmoid_mode: SigmoidMode = "auto"
     precision: Precision = "ieee"
+    deterministic: bool = True
+    """Whether gradients have to be the same to the last digit each time."""
+    specialised: bool = False
+    """Whether the forward pass is the warp-specialised kernel's, rather than chosen by its sizes."""
 
     @property
     def bias_tensor(self) -> Tensor | None:

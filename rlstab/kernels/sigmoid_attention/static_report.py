@@ -31,8 +31,10 @@ from triton.compiler import ASTSource
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import (
     decode_kernel,
+    fused_backward,
     launch_decode,
     one_tile,
+    specialised,
     static_baseline,
     tiled,
     tiled_backward,
@@ -46,18 +48,21 @@ SHARED_MEMORY = {80: 166_912, 90: 232_448, 100: 232_448}
 """Bytes of shared memory that one block can use, by compute capability."""
 REGISTERS = 65_536
 """Registers of a multiprocessor."""
-SPILLED_BESIDE_LOOPS, REGISTERS_LEFT = 8, 128
+SPILLED_BESIDE_LOOPS, REGISTERS_LEFT = 16, 128
 """Bytes a thread that a kernel may put aside in memory while it loops, if it uses no more registers than this.
 
 Assemblers do that of their own accord, to let more programs run at a time: seen in float32 for 32 to 128 dimensions,
-where 64 to 128 of 255 registers are used, and with Triton 3.6 for Blackwell in bfloat16 with 128. It takes a store
-before the loops and a load after them. Everything else that spills is a broken bound.
+where 64 to 128 of 255 registers are used, and with Triton 3.6 for Blackwell in bfloat16 with 128; eight bytes, with
+Triton 3.8 sixteen. It takes a few stores before the loops and loads after them. Everything else that spills is a broken
+bound.
 """
 BLACKWELL = 100
 TENSOR_CORE_ROWS = 64
 """Rows from which Hopper's group-wide products are used."""
 
 WARPS_OF_A_GROUP = 4
+SPECIALISED_WARPS = 12
+"""Of a warp-specialised program: a group that fetches and two that compute, each half of the rows."""
 
 # An H100, a multiprocessor and clock.
 TENSOR_OPERATIONS, SPECIAL_OPERATIONS, ISSUED_OPERATIONS = 4096, 16, 128
@@ -68,17 +73,21 @@ _KERNELS: dict[str, Any] = {
     "short forward": one_tile.forward_kernel,
     "short backward": one_tile.backward_kernel,
     "forward": tiled.forward_kernel,
+    "specialised forward": specialised.forward_kernel,
     "query gradient": tiled_backward.query_gradient_kernel,
     "key gradient": tiled_backward.key_gradient_kernel,
+    "fused gradients": fused_backward.gradient_kernel,
     "decode": decode_kernel.step_kernel,
+    "decode part": decode_kernel.step_kernel,
+    "decode sum": decode_kernel.sum_kernel,
 }
-_PRODUCTS = {"forward": 2, "query gradient": 3, "key gradient": 4}
+_PRODUCTS = {"forward": 2, "specialised forward": 2, "query gradient": 3, "key gradient": 4, "fused gradients": 5}
 _WITH_PART_GRADIENTS = ("short backward", "query gradient")
 _DECODE_WINDOW = 128
 _LOCAL = ("LDL", "STL")
 _FLOATS = ("scale", "constant", "grad_scale")
 _INTEGER_POINTERS = ("row_start", "row_end", "kv_lens")
-_FLOAT_POINTERS = ("bias", "slopes", "dbias_ptr", "dslopes_ptr")
+_FLOAT_POINTERS = ("bias", "slopes", "part_ptr", "dq_sum_ptr", "dbias_ptr", "dslopes_ptr")
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,8 @@ class Configuration:
     head_dim: int
     dtype: torch.dtype
     masks: str
-    """``plain``: causal with a constant bias; ``episodes``: also a window, episode starts and a bias by count."""
+    """``dense``: none, with a constant bias; ``plain``: causal; ``window``: also a window; ``episodes``: also episode
+    starts and a bias by count."""
     tiling: Tiling
     mode: str
     precision: str = "ieee"
@@ -131,6 +141,10 @@ class Figures:
     group_products: int
     warp_products: int
     async_copies: int
+    tile_copies: int
+    """Those of whole tiles, by a single thread (TMA)."""
+    tile_sums: int
+    """Tiles that are added to memory in the same way."""
     instructions: int
 
 
@@ -155,8 +169,17 @@ def shipped(architecture: int) -> Iterator[Configuration]:
             ):
                 for masks in ("plain", "episodes"):
                     yield Configuration(kernel, head_dim, dtype, masks, choose(head_dim, dtype, architecture), mode)
+            if architecture == tiles.HOPPER and dtype != torch.float32 and head_dim in tiles.TILE_COPY_DIMS:
+                for masks in ("dense", "plain", "episodes"):
+                    yield Configuration("fused gradients", head_dim, dtype, masks, tiles.fused_tiling(head_dim), mode)
+                for masks in ("dense", "plain", "window"):
+                    tiling = tiles.specialised_tiling(head_dim)
+                    yield Configuration("specialised forward", head_dim, dtype, masks, tiling, mode)
             for group in (1, 4):
-                yield Configuration("decode", head_dim, dtype, "episodes", _decode_tiling(group), mode)
+                for kernel in ("decode", "decode part"):
+                    yield Configuration(kernel, head_dim, dtype, "episodes", _decode_tiling(group), mode)
+        tiling = Tiling(1, launch_decode._SUM_BLOCK, launch_decode._SUM_WARPS, num_stages=3)
+        yield Configuration("decode sum", 16, dtype, "episodes", tiling, mode)
 
 
 def _decode_tiling(group: int) -> Tiling:
@@ -200,7 +223,7 @@ def compile_one(configuration: Configuration, architecture: int) -> Figures:
         local_in_loops=sum(instruction.operation.startswith(_LOCAL) for body in loops for instruction in body),
         shared=int(compiled.metadata.shared),
         warps=int(compiled.metadata.num_warps),
-        scores=tiling.rows * tiling.keys // (32 * tiling.num_warps),
+        scores=tiling.rows * tiling.keys // (32 * _computing_warps(configuration)),
         special_a_loop=special,
         special_outside=count("MUFU") - sum(special),
         reciprocals=count("MUFU.RCP"),
@@ -208,8 +231,15 @@ def compile_one(configuration: Configuration, architecture: int) -> Figures:
         group_products=len(re.findall(r"wgmma\.mma_async|tcgen05\.mma", ptx)),
         warp_products=len(re.findall(r"mma\.sync", ptx)),
         async_copies=len(re.findall(r"cp\.async", ptx)),
+        tile_copies=len(re.findall(r"cp\.async\.bulk\.tensor", ptx)),
+        tile_sums=len(re.findall(r"cp\.reduce\.async\.bulk\.tensor", ptx)),
         instructions=len(instructions),
     )
+
+
+def _computing_warps(configuration: Configuration) -> int:
+    specialises = configuration.kernel.startswith("specialised")
+    return SPECIALISED_WARPS - WARPS_OF_A_GROUP if specialises else configuration.tiling.num_warps
 
 
 def broken_bounds(figures: Figures, configuration: Configuration) -> list[str]:
@@ -221,8 +251,24 @@ def broken_bounds(figures: Figures, configuration: Configuration) -> list[str]:
         problems.append(f"needs {figures.shared} bytes of shared memory")
     if figures.registers * 32 * figures.warps > REGISTERS:
         problems.append(f"needs {figures.registers} registers in {32 * figures.warps} threads")
+    problems += _broken_copies(figures, configuration)
     # The one row of a step is too few for matrix units, and all threads that share a sum compute its score.
-    return problems if configuration.kernel == "decode" else problems + _broken_products(figures, configuration)
+    return (
+        problems if configuration.kernel.startswith("decode") else problems + _broken_products(figures, configuration)
+    )
+
+
+def _broken_copies(figures: Figures, configuration: Configuration) -> list[str]:
+    """Whether kernels that copy whole tiles do."""
+    problems: list[str] = []
+    specialised_warps, fused = configuration.kernel.startswith("specialised"), configuration.kernel.startswith("fused")
+    if specialised_warps and figures.warps != SPECIALISED_WARPS:
+        problems.append(f"runs {figures.warps} warps: they were not specialised, {SPECIALISED_WARPS} would be")
+    if (specialised_warps or fused) and not figures.tile_copies:
+        problems.append("fetches no whole tiles (TMA)")
+    if fused and not figures.tile_sums:
+        problems.append("adds no whole tiles to memory (TMA)")
+    return problems
 
 
 def _allowed_spill(figures: Figures) -> int:
@@ -239,7 +285,7 @@ def _broken_products(figures: Figures, configuration: Configuration) -> list[str
             problems.append("makes its products without the tensor cores' group instructions")
         if not figures.group_products and not figures.warp_products:
             problems.append("makes its products without tensor cores")
-    loops = 0 if configuration.kernel.startswith("short") else 2 if configuration.masks == "plain" else 3
+    loops = _loops_over_scores(configuration)
     if len(figures.special_a_loop) != loops:
         problems.append(f"has {len(figures.special_a_loop)} loops over scores instead of {loops}")
     allowed = figures.scores * (2 if configuration.mode == "exact" else 1)
@@ -254,6 +300,15 @@ def _broken_products(figures: Figures, configuration: Configuration) -> list[str
     if configuration.mode == "newton" and figures.reciprocals:
         problems.append("divides by a special-function operation")
     return problems
+
+
+def _loops_over_scores(configuration: Configuration) -> int:
+    """One for each kind of tile, or for each half of the rows; none where there is a single tile."""
+    if configuration.kernel.startswith("short"):
+        return 0
+    if configuration.kernel.startswith("fused"):
+        return 1
+    return 2 if configuration.masks == "plain" or configuration.kernel.startswith("specialised") else 3
 
 
 def bound_tflops(figures: Figures, configuration: Configuration) -> float | None:
@@ -279,12 +334,12 @@ def bound_tflops(figures: Figures, configuration: Configuration) -> float | None
 def _wide(configuration: Configuration) -> bool:
     """Whether the rows of its largest product are enough for group-wide instructions."""
     tiling = configuration.tiling
-    rows = tiling.keys if configuration.kernel in ("key gradient", "short backward") else tiling.rows
+    rows = tiling.keys if configuration.kernel in ("key gradient", "fused gradients", "short backward") else tiling.rows
     return rows >= TENSOR_CORE_ROWS and tiling.num_warps >= WARPS_OF_A_GROUP
 
 
 def _source(kernel: Any, configuration: Configuration) -> ASTSource:
-    tiling, plain = configuration.tiling, configuration.masks == "plain"
+    tiling, masks = configuration.tiling, configuration.masks
     constants: dict[str, Any] = {
         "GROUP": 1,
         "DIM": configuration.head_dim,
@@ -293,11 +348,11 @@ def _source(kernel: Any, configuration: Configuration) -> ASTSource:
         "BLOCK_N": tiling.keys,
         "BLOCK_D": configuration.head_dim,
         "BLOCK_V": configuration.head_dim,
-        "CAUSAL": True,
-        "HAS_WINDOW": not plain,
-        "HAS_START": not plain,
+        "CAUSAL": masks != "dense",
+        "HAS_WINDOW": masks in ("window", "episodes"),
+        "HAS_START": masks == "episodes",
         "HAS_LENS": False,
-        "BIAS": BIAS_CONSTANT if plain else BIAS_COUNT,
+        "BIAS": BIAS_COUNT if masks == "episodes" else BIAS_CONSTANT,
         "ALIBI": False,
         "MODE": configuration.mode,
         "PRECISION": configuration.precision,
@@ -305,13 +360,17 @@ def _source(kernel: Any, configuration: Configuration) -> ASTSource:
     }
     if configuration.kernel in _WITH_PART_GRADIENTS:
         constants |= {"BIAS_GRAD": False, "SLOPES_GRAD": False}
-    if configuration.kernel == "decode":
+    if configuration.kernel.startswith("decode"):
+        constants |= {"PARTS": configuration.kernel == "decode part", "BLOCK": tiling.keys}
         constants |= {"GROUP": tiling.rows, "BLOCK_G": tiling.rows, "WINDOW": _DECODE_WINDOW}
     constants |= dict(configuration.others)
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     signature, attributes = {}, {}
     for index, name in enumerate(kernel.arg_names):
-        signature[name] = _type_of(name, constants, configuration.dtype)
+        dtype = configuration.dtype
+        if configuration.kernel == "decode part" and name == "out_ptr":
+            dtype = torch.float32  # Sums of parts are added before they are rounded.
+        signature[name] = _type_of(name, constants, dtype)
         # Tensors and rows begin at multiples of 16 bytes, as allocators and layouts of heads make them.
         if signature[name].startswith("*") or name.startswith("stride"):
             attributes[(index,)] = [["tt.divisibility", 16]]
@@ -346,7 +405,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compile what is asked for, print a line a configuration, and say whether all bounds hold (exit status)."""
     parser = argparse.ArgumentParser(description="Compiles the shipped kernels without a GPU and holds them to bounds.")
     parser.add_argument("--architectures", type=int, nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES)
-    parser.add_argument("--only", default="", help="only configurations whose name contains this")
+    parser.add_argument("--only", default="", help="only configurations whose line contains this")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--quiet", action="store_true", help="print what is broken and the last line only")
     parser.add_argument("--json", type=Path, help="file for all figures")
@@ -359,7 +418,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (configuration, architecture)
         for architecture in given.architectures
         for configuration in shipped(architecture)
-        if given.only in configuration.name()
+        if given.only in f"sm_{architecture} {configuration.name()}"
     ]
     if not jobs:
         print(f"no shipped configuration is called {given.only!r}", file=sys.stderr)

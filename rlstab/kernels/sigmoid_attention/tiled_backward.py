@@ -29,7 +29,7 @@ from rlstab.kernels.sigmoid_attention.triton_common import (
 
 
 @triton.jit
-def _row_ranges(
+def row_ranges(
     begin,
     end,
     offset,
@@ -379,7 +379,7 @@ def key_gradient_kernel(
     shift = num_keys - num_queries
     starts = row_start + far * num_queries
     end = tl.minimum(begin + BLOCK_N, num_keys) - 1
-    low, body_low, body_high, high = _row_ranges(
+    low, body_low, body_high, high = row_ranges(
         begin,
         end,
         shift,

@@ -15,6 +15,8 @@ BIAS_CONSTANT, BIAS_HEAD, BIAS_ROW, BIAS_COUNT = 0, 1, 2, 3
 LOG2E = math.log2(math.e)
 HOPPER = 90
 """Compute capability from which products are made by groups of four warps."""
+TILE_COPY_DIMS = (64, 128)
+"""Head dimensions of the kernels that copy whole tiles."""
 SMALLEST_TILE = 16
 """Triton's product needs at least so many of the dimension that is summed over."""
 
@@ -78,6 +80,19 @@ def forward_tiling(head_dim: int, dtype: torch.dtype, architecture: int) -> Tili
         return Tiling(128, 64 if architecture >= HOPPER else 32, 8, 2)
     # On Ampere more rows spill (64 x 32: 88 bytes a thread), or each score is computed twice (64 x 16).
     return Tiling(128, 32, 8, 2) if architecture >= HOPPER else Tiling(32, 32, 4, 1)
+
+
+def specialised_tiling(head_dim: int) -> Tiling:
+    """The tiling of the warp-specialised forward kernel. Of eight warps the compiler specialises none."""
+    # Two programs do not fit a multiprocessor either way: its registers are all taken. A third stage of 128 dimensions
+    # is more shared memory than there is.
+    return Tiling(128, 128, 4, num_stages=3 if head_dim <= 64 else 2)
+
+
+def fused_tiling(head_dim: int) -> Tiling:
+    """The tiling of the kernel that computes all gradients at once."""
+    # A second stage of 128 dimensions spills registers with Triton 3.6.
+    return Tiling(64, 128, 8, num_stages=2 if head_dim <= 64 else 1)
 
 
 def query_gradient_tiling(head_dim: int, dtype: torch.dtype, architecture: int) -> Tiling:

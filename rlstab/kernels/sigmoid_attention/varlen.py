@@ -34,7 +34,7 @@ def sigmoid_attention_varlen(
         As for `sigmoid_attention`.
     **options
         The others of `sigmoid_attention` that do not name rows: scale, bias (a number, a vector of heads or
-        ``"count"``), alibi_slopes, backend, sigmoid_mode, precision.
+        ``"count"``), alibi_slopes, backend, sigmoid_mode, precision, deterministic.
 
     Returns
     -------

@@ -95,6 +95,7 @@ def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None
         ({"q": torch.zeros(2, 2, 4)}, "do not fit together"),
         ({"backend": "cuda"}, "backend is 'cuda'"),
         ({"bias": torch.zeros(5)}, "bias must have shape"),
+        ({"parts": 0}, "parts must be at least 1, got 0"),
     ],
 )
 def test_a_step_that_does_not_fit_changes_nothing(change: dict[str, Any], message: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlstab.bench.attention_accuracy import poisoned_memory
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import (
     RingCache,
@@ -211,6 +212,71 @@ def test_steps_with_a_ring_buffer(bias: Any, dtype: torch.dtype, error: float) -
     # The interpreter truncates where it should round to bfloat16; what is stored here needs no rounding.
     assert torch.equal(fast.k.nan_to_num(), slow.k.nan_to_num())
     assert torch.equal(fast.v.nan_to_num(), slow.v.nan_to_num())
+
+
+@pytest.mark.parametrize(("parts", "bias"), [(2, "count"), (3, "alibi"), (9, "count")])
+def test_keys_that_several_programs_share(parts: int, bias: str) -> None:
+    """Environments that have just begun, whose ring is about to turn, and has turned."""
+    before = torch.tensor([0, 5, 69, 70, 155])
+    heads, kv_heads, dim, value_dim, window = 2, 1, 5, 3, 70
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(len(before), *shape, generator=generator)
+
+    options: dict[str, Any] = {"bias": bias}
+    if bias == "alibi":
+        options = {"bias": None, "alibi_slopes": torch.linspace(0.1, 0.4, heads)}
+    filled = RingCache(normal(kv_heads, window, dim), normal(kv_heads, window, value_dim), before)
+    written = (torch.arange(window) < before[:, None])[:, None, :, None]
+    for stored in (filled.k, filled.v):
+        stored.masked_fill_(~written, float("nan"))
+    q, k, v = normal(heads, dim), normal(kv_heads, dim), normal(kv_heads, value_dim)
+    found: list[Tensor] = []
+    for backend, count in (("eager", None), ("triton", 1), ("triton", parts), ("triton", parts)):
+        cache = RingCache(filled.k.clone(), filled.v.clone(), filled.count.clone())
+        with poisoned_memory():
+            found.append(sigmoid_attention_step(q, k, v, cache, backend=backend, parts=count, **options))  # type: ignore[arg-type]
+        if backend == "eager":
+            expected = cache
+        assert torch.equal(cache.count, before + 1)
+        torch.testing.assert_close(cache.k, expected.k, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(cache.v, expected.v, rtol=0, atol=0, equal_nan=True)
+    exact, whole, shared, again = found
+    torch.testing.assert_close(whole, exact, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(shared, whole, rtol=1e-6, atol=1e-6)
+    assert torch.equal(shared, again)
+
+
+def test_keys_are_shared_where_there_are_few_environments() -> None:
+    launch_decode = pytest.importorskip("rlstab.kernels.sigmoid_attention.launch_decode")
+    # Two programs a multiprocessor are enough; a part has at least a tile of 32 keys.
+    assert launch_decode.parts_of(4096, 512, 132) == 1
+    assert launch_decode.parts_of(264, 512, 132) == 1
+    assert launch_decode.parts_of(263, 512, 132) == 2
+    assert launch_decode.parts_of(66, 512, 132) == 4
+    assert launch_decode.parts_of(1, 512, 132) == 16
+    assert launch_decode.parts_of(1, 40, 132) == 2
+    assert launch_decode.parts_of(1, 32, 132) == 1
+
+
+def test_a_gpu_with_many_multiprocessors_divides_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch_decode = pytest.importorskip("rlstab.kernels.sigmoid_attention.launch_decode")
+    real, launched = launch_decode._sum, []
+
+    class Recorded:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            launched.append(grid)
+            return real[grid]
+
+    monkeypatch.setattr(launch_decode, "_sum", Recorded())
+    q, k, v = torch.randn(1, 2, 4), torch.ones(1, 2, 4), torch.ones(1, 2, 4)
+    for multiprocessors, divided in ((1, 0), (132, 1)):
+        monkeypatch.setattr(launch_decode, "_multiprocessors", lambda device, count=multiprocessors: count)
+        out = sigmoid_attention_step(q, k, v, RingCache.empty(1, 2, 64, 4), backend="triton")
+        expected = sigmoid_attention_step(q, k, v, RingCache.empty(1, 2, 64, 4), backend="eager")
+        torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+        assert len(launched) == divided
 
 
 def test_double_precision_is_the_reference_s() -> None:

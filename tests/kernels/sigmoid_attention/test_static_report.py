@@ -1,7 +1,9 @@
-"""The gate on compiled kernels; all that are shipped are compiled by .ci/run, not here."""
+"""The gate on compiled kernels; all that are shipped are compiled by its command, which takes minutes, not here."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 import os
 import subprocess
@@ -15,7 +17,7 @@ pytest.importorskip("triton")
 MODULE = "rlstab.kernels.sigmoid_attention.static_report"
 
 HEADER = f"""
-import dataclasses, sys, torch
+import dataclasses, json, sys, torch
 from {MODULE} import Configuration, broken_bounds, compile_one
 from {MODULE.replace("static_report", "tiles")} import Tiling
 import {MODULE} as report
@@ -34,6 +36,15 @@ print(broken_bounds(compile_one(division, 90), dataclasses.replace(division, mod
 # Eight warps for 64 rows: two threads evaluate each score.
 twice = Configuration("short backward", 128, torch.bfloat16, "episodes", Tiling(64, 64, 8, 1), "newton")
 print(broken_bounds(compile_one(twice, 90), twice))
+"""
+
+# Of eight warps the compiler specialises none, and says nothing.
+SPECIALISED = """
+held = Configuration("specialised forward", 64, torch.bfloat16, "plain", Tiling(128, 128, 4, 2), "newton")
+figures = compile_one(held, 90)
+lost = dataclasses.replace(held, tiling=Tiling(128, 128, 8, 2))
+problems = [broken_bounds(figures, held), broken_bounds(compile_one(lost, 90), lost)]
+print(json.dumps([dataclasses.asdict(figures), *problems]))
 """
 
 COMPARED = """
@@ -57,12 +68,20 @@ gradients = (("BIAS_GRAD", True), ("SLOPES_GRAD", True))
 first = (("ALIBI", True), ("HAS_LENS", True), ("BIAS", BIAS_HEAD), *padded, *gradients)
 second = (("CAUSAL", False), ("HAS_LENS", True), ("BIAS", BIAS_ROW))
 for kernel in report._KERNELS:
-    tiling = Tiling(2 if kernel == "decode" else 16, 16, 2, 2)
+    if kernel.startswith(("specialised", "fused")):
+        continue
+    tiling = Tiling(2 if kernel.startswith("decode") else 16, 16, 2, 2)
     for dtype, mode, precision, others in (
         (torch.float16, "tanh", "ieee", first),
         (torch.float32, "exact", "tf32x3", second),
     ):
         compile_one(Configuration(kernel, 16, dtype, "episodes", tiling, mode, precision, others), 90)
+large, grouped = Tiling(128, 128, 4, 2), (("GROUP", 4),)
+for mode in ("tanh", "exact"):
+    compile_one(Configuration("specialised forward", 64, torch.float16, "window", large, mode, "ieee", grouped), 90)
+everything = (("ALIBI", True), ("HAS_LENS", True), ("BIAS", BIAS_ROW), ("GROUP", 4))
+large = Tiling(64, 128, 8, 1)
+compile_one(Configuration("fused gradients", 64, torch.float16, "episodes", large, "tanh", "ieee", everything), 90)
 print("compiled")
 """
 
@@ -89,7 +108,9 @@ def test_a_shipped_configuration_holds_its_bounds() -> None:
 
 
 def test_each_loop_takes_one_operation_a_score_and_has_a_bound_on_speed() -> None:
-    done = run("-m", MODULE, "--architectures", "90", "--only", "forward d64 bfloat16 plain", "--json", "all.json")
+    done = run(
+        "-m", MODULE, "--architectures", "90", "--only", "sm_90 forward d64 bfloat16 plain", "--json", "all.json"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads(Path("all.json").read_text())["configurations"]
     assert row["special_a_loop"] == [row["scores"]] * 2
@@ -109,6 +130,50 @@ def test_planted_operations_are_found() -> None:
     dividing, twice = done.stdout.splitlines()
     assert "divides by a special-function operation" in dividing
     assert "takes 32 special-function operations outside of loops" in twice
+
+
+def test_warps_are_specialised_or_the_gate_fails() -> None:
+    done = run("-c", HEADER + SPECIALISED)
+    assert done.returncode == 0, done.stderr
+    figures, held, lost = json.loads(done.stdout)
+    assert held == []
+    assert any("runs 8 warps: they were not specialised, 12 would be" in problem for problem in lost)
+    assert (figures["warps"], figures["stack"], figures["local_accesses"]) == (12, 0, 0)
+    assert figures["tile_copies"] > 0
+    assert figures["group_products"] > 0
+    # Both halves of the rows take one special-function operation a score.
+    assert figures["special_a_loop"] == [figures["scores"]] * 2 == [64] * 2
+
+
+def test_tiles_that_are_not_copied_whole_fail_the_gate() -> None:
+    report = importlib.import_module(MODULE)
+    tiling = report.Tiling(64, 128, 8, 2)
+    fused = report.Configuration("fused gradients", 64, report.torch.bfloat16, "dense", tiling, "newton")
+    good = report.Figures(
+        name=fused.name(),
+        architecture=90,
+        registers=200,
+        stack=0,
+        local_accesses=0,
+        local_in_loops=0,
+        shared=100_000,
+        warps=8,
+        scores=32,
+        special_a_loop=[32],
+        special_outside=0,
+        reciprocals=0,
+        instructions_a_loop=[600],
+        group_products=24,
+        warp_products=0,
+        async_copies=10,
+        tile_copies=4,
+        tile_sums=1,
+        instructions=2000,
+    )
+    assert report.broken_bounds(good, fused) == []
+    for field, told in (("tile_copies", "fetches no whole tiles"), ("tile_sums", "adds no whole tiles to memory")):
+        (problem,) = report.broken_bounds(dataclasses.replace(good, **{field: 0}), fused)
+        assert told in problem
 
 
 def test_what_is_not_in_the_gate_compiles() -> None:

@@ -163,7 +163,7 @@ def _entropy_floor(scores: Tensor, visible: Tensor, counts: Tensor) -> Tensor:
     """
     keys = counts.clamp(min=2).to(scores.dtype)
     mean = torch.where(visible, scores, 0.0).sum(3) / counts.clamp(min=1)
-    spread = torch.linalg.vector_norm(torch.where(visible, scores - mean[..., None], 0.0), dim=3)
+    spread = torch.where(visible, scores - mean[..., None], 0.0).square().sum(3).sqrt()
     beta = torch.exp(-spread * (keys / (keys - 1)).sqrt())
     rest = (keys - 1) * beta
     floor = torch.log1p(rest) + spread * (keys * (keys - 1)).sqrt() * beta / (1 + rest)

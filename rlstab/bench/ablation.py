@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ _WEIGHTS: dict[str, dict[str, Any]] = {
     "sigmoid, head": {"score_bias": "head"},
 }
 ATTENTION: dict[str, dict[str, Any]] = {
-    f"{name}, {'QK-norm' if norm else 'no norm'}": {**settings, "qk_norm": norm}
+    f"{name}, {'QK-norm' if norm else 'no norm'}": {**settings, "qk_norm": norm, "residual": "gru"}
     for norm in (True, False)
     for name, settings in _WEIGHTS.items()
 }
@@ -89,6 +90,8 @@ class AblationResult(Result):
     """Returns of each variant at each learning rate, and what went on inside."""
 
     kind: ClassVar[str] = "ablation"
+    title: ClassVar[str] = "Ablation of the transformer policy"
+    labels: ClassVar[tuple[str, ...]] = ("variant",)
 
     name: str
     command: str
@@ -144,21 +147,25 @@ class AblationResult(Result):
         from rlstab.analysis import plots
 
         ax = ax if ax is not None else plots.new_axes()
+        self._curves(ax)
+        ax.legend(fontsize=6)
+        return ax
+
+    def _curves(self, ax: Axes) -> None:
         for number, variant in enumerate(ATTENTION):
             style = "-" if variant.endswith("QK-norm") else "--"
             ax.plot(self.rates[variant], self.returns[variant].mean(0), style, color=f"C{number % 4}", label=variant)
         ax.set_xscale("log")
         ax.set_xlabel("learning rate")
         ax.set_ylabel("return")
-        ax.legend(fontsize=6)
-        return ax
 
     def figure(self, path: Path) -> Path:
-        """Draw return against rate, and the monitors over the training at the largest rate that all learn with."""
+        """Draw return against rate, and the monitors over the training at the rate that suits all."""
         import matplotlib.pyplot as plt
 
-        figure, axes = plt.subplots(2, 4, figsize=(14.0, 6.0))
-        self.plot(axes[0, 0])
+        figure, axes = plt.subplots(2, 4, figsize=(14.0, 6.6), layout="constrained")
+        self._curves(axes[0, 0])
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
         rate = self._rate_of_monitors()
         for ax, (monitor, label) in zip(axes.flat[1:], MONITORS.items(), strict=False):
             for number, variant in enumerate(ATTENTION):
@@ -174,7 +181,6 @@ class AblationResult(Result):
         ax.barh(range(len(names)), values, color=[f"C{number % 4}" for number in range(len(names))])
         ax.set_yticks(range(len(names)), names, fontsize=6)
         ax.set_title(f"largest gain of the past, rate {rate:g}", fontsize=8)
-        figure.tight_layout()
         figure.savefig(path, dpi=150)
         plt.close(figure)
         return path
@@ -221,7 +227,7 @@ class AblationResult(Result):
 
     def to_markdown(self) -> str:
         """Write the page for the documentation."""
-        lines = ["# Ablation of the transformer policy", "", ABOUT.strip(), "", f"Made by `{self.command}`.", ""]
+        lines = [f"# {self.title}", "", ABOUT.strip(), "", f"Made by `{self.command}`.", ""]
         lines += [*(f"* {line}" for line in self.hypotheses()), ""]
         lines += [f"![Return against learning rate, and monitors over the training]({self.name}.png)", ""]
         for title, columns, rows in self.tables():
@@ -240,9 +246,7 @@ class AblationResult(Result):
         return tuple(float(part[0]) for part in found)  # pyright: ignore[reportReturnType]
 
     def _interval_text(self, variant: str, index: int) -> str:
-        column = self.returns[variant][:, index : index + 1]
-        value, low, high = bootstrap((column,), lambda sample: trim_mean(sample, 0.25, axis=0))
-        return _with_interval(value[0], low[0], high[0])
+        return _with_interval(*_interquartile_mean(tuple(self.returns[variant][:, index].tolist())))
 
     def _common(self, variant: str, at: Sequence[int] | None = None) -> list[str]:
         gains = self.gains[variant] if at is None else self.gains[variant][:, at]
@@ -256,22 +260,20 @@ class AblationResult(Result):
         return [f"{100 * lost:.0f} %", gain, offset, f"{self.speeds[variant]:,.0f}"]
 
     def _rate_of_monitors(self) -> float:
-        """Largest rate at which every attention earns half of what memory is worth; else the third."""
-        half = self.blind + 0.5 * (self.best - self.blind)
-        good = [i for i in range(len(RATES)) if all(self.returns[name][:, i].mean() >= half for name in ATTENTION)]
-        return RATES[good[-1]] if good else RATES[2]
+        """Find the rate at which the worst attention is best: there are all of them worth a look."""
+        return RATES[int(np.min([self.returns[name].mean(0) for name in ATTENTION], axis=0).argmax())]
 
 
 ABOUT = """
 What sigmoid or softmax attention, the bias of sigmoid's scores, QK-norm and each further option do to PPO with a
-transformer. Every attention is trained at seven learning rates, every option at three of them, with five seeds; all
-else is the task's preset. *Sensitivity to the rate* is the mean over rates of what is lost against the best rate, as a
-share of what memory earns (0: none is lost). *Collapsed* are trainings that earn less than a tenth of what memory is
-worth; one that diverged earns what no memory does. *Gain of the past* is the largest derivative of the logits in an
-earlier observation, *gain of an offset* the sum of those in all observations, medians over the trainings that did not
-diverge. The norm of attention's Jacobian and its certified bound are those at the beginning of four episodes. Best
-returns and the sensitivity are of means over seeds. Intervals are 95 % percentile bootstraps over seeds by rliable.
-Steps are per second of processor time, monitors and certificates left out.
+transformer. Every attention is trained at seven learning rates, every option at three of them, with the same seeds; all
+else is the task's preset, with the gated residual of GTrXL. *Sensitivity to the rate* is the mean over rates of what is
+lost against the best rate, as a share of what memory earns (0: none is lost). *Collapsed* are trainings that earn less
+than a tenth of what memory is worth; one that diverged earns what no memory does. *Gain of the past* is the largest
+derivative of the logits in an earlier observation, *gain of an offset* the sum of those in all observations, medians
+over the trainings that did not diverge. The norm of attention's Jacobian and its certified bound are those at the
+beginning of four episodes. Best returns and the sensitivity are of means over seeds. Intervals are 95 % percentile
+bootstraps over seeds by rliable. Steps are per second of processor time, certificates left out.
 
 The hypotheses were written down before the trainings.
 """
@@ -349,6 +351,13 @@ def _returned(report: Report, task: Task) -> float:
 def _gain(report: Report, name: str) -> float:
     history = report.get("history")
     return float("nan") if history is None else float(history[name])
+
+
+@functools.lru_cache(maxsize=512)
+def _interquartile_mean(returns: tuple[float, ...]) -> tuple[float, float, float]:
+    # A page asks for the same interval several times, and resampling takes a while.
+    found = bootstrap((np.array(returns)[:, None],), lambda sample: trim_mean(sample, 0.25, axis=0))
+    return tuple(float(part[0]) for part in found)  # pyright: ignore[reportReturnType]
 
 
 def _verdict(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> str:

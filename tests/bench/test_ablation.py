@@ -8,6 +8,7 @@ import pytest
 
 from rlstab.bench import ablation
 from rlstab.bench.ablation import ATTENTION, BASE, FEW_RATES, OPTIONS, RATES, AblationResult, Options, measure
+from rlstab.bench.pages import write_docs
 from rlstab.errors import UserError
 
 
@@ -73,7 +74,10 @@ def test_the_page_is_drawn_and_comes_back_from_its_numbers(result: AblationResul
     assert "| softmax, no norm | 1.00 | 0.0001 | 0.71 [0.71, 0.71] | 71 % | 4 |" in page
     assert "| LayerScale 0.1 | 1.00 [1, 1] | 1.00 [1, 1] | 1.00 [1, 1] | 0 % | 4 |" in page
     assert AblationResult.load(result.save(tmp_path / "ablation")).to_markdown() == page
-    assert result.figure(tmp_path / "ablation.png").stat().st_size > 10_000
+    write_docs(result, tmp_path)
+    assert (tmp_path / "ablation.md").read_text() == page
+    assert (tmp_path / "ablation.png").stat().st_size > 10_000
+    assert "[Ablation of the transformer policy](ablation.md)" in (tmp_path / "index.md").read_text()
 
 
 def test_each_option_changes_one_thing() -> None:

@@ -50,7 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "output norm": {"output_norm": True},
     "sigma-reparametrisation": {"sigma_reparam": True},
     "z-loss 1e-4": {"z_loss": 1e-4},
-    "warm-up, a tenth": {"warmup_steps": 10_000},
+    "warm-up, a tenth": {"warmup_steps": None},  # of the steps asked for, when they are known
     "weight decay 0.01": {"weight_decay": 0.01},
     "Stable-SPAM": {"optimizer": "stable_spam"},
     "cached context": {"context": "cached", "sequence_length": 26},
@@ -336,6 +336,8 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Abl
 def _training(variant: str, change: Mapping[str, Any], rate: float, seed: int, options: Options) -> Training:
     name = "_".join("".join(c if c.isalnum() else " " for c in f"{variant} {rate:g}").split())
     settings = {**change, "learning_rate": rate}
+    if "warmup_steps" in change:
+        settings["warmup_steps"] = options.steps // 10
     return method_worker.training("transformer_ppo", name, options.env, seed, options.steps, settings)
 
 

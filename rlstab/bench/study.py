@@ -76,14 +76,16 @@ class Study(Result):
         from rlstab.analysis import plots
 
         figure, axes = plt.subplots(
-            1, len(self.envs), figsize=(3.4 * len(self.envs), 2.9), squeeze=False, layout="constrained"
+            1, len(self.envs), figsize=(max(5.0, 3.4 * len(self.envs)), 3.1), squeeze=False, layout="constrained"
         )
         for ax, env in zip(axes[0], self.envs, strict=True):
             plots.learning_curves(list(self.curves[env].values()), ax)
             ax.set_title(env, fontsize=9)
             ax.get_legend().remove()
         # Learners are the same everywhere: one legend for all.
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
+        figure.legend(
+            *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2 * len(self.envs), fontsize=8
+        )
         figure.savefig(path, dpi=150)
         plt.close(figure)
         return path

@@ -21,6 +21,7 @@ from rlstab.learning.sb3_face import SB3Face, per_world_infos
 from rlstab.learning.surrogate import Minibatch, StepStatistics, gradient_rule
 from rlstab.policies.actor_critic import ActorCriticPolicy, NetworkConfig
 from rlstab.policies.tensors import pick_device
+from rlstab.runs.config import validate
 
 # Rows evaluated at once after a rollout; bounds the memory of convolutional activations.
 _EVALUATION_CHUNK = 4096
@@ -66,6 +67,7 @@ class OnPolicyLearner(SB3Face):
         device: str = "cpu",
     ) -> None:
         self.config = config or OnPolicyConfig()
+        validate(self.config)
         self.env = env
         self.num_envs = env.num_envs
         self.total_steps = total_steps

@@ -11,10 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rlstab.errors import UserError, suggest
 from rlstab.kernels.sigmoid_attention import dispatch
 from rlstab.kernels.sigmoid_attention.dispatch import BACKENDS, Backend
-from rlstab.kernels.sigmoid_attention.problem import Bias, Layout, Precision, Problem, SigmoidMode, make_problem
+from rlstab.kernels.sigmoid_attention.problem import (
+    Bias,
+    Layout,
+    Precision,
+    Problem,
+    SigmoidMode,
+    check_choice,
+    make_problem,
+)
 
 
 def sigmoid_attention(
@@ -103,9 +110,10 @@ def sigmoid_attention(
     >>> sigmoid_attention(q, k, v + 1, causal=True, bias="count")[0, :, 0, 0]
     tensor([0.5000, 0.6667, 0.7500, 0.8000])
     """
-    _choice("backend", backend, BACKENDS)
-    _choice("sigmoid_mode", sigmoid_mode, ("auto", "exact", "newton", "tanh"))
-    _choice("precision", precision, ("ieee", "tf32x3", "tf32"))
+    check_choice("backend", backend, BACKENDS)
+    check_choice("sigmoid_mode", sigmoid_mode, ("auto", "exact", "newton", "tanh"))
+    check_choice("precision", precision, ("ieee", "tf32x3", "tf32"))
+    check_choice("deterministic", deterministic, (True, False))
     problem = make_problem(
         q,
         k,
@@ -194,8 +202,3 @@ def _softmax(problem: Problem, **options: Any) -> Tensor:
         return F.scaled_dot_product_attention(
             problem.q, problem.k, problem.v, scale=problem.scale, enable_gqa=problem.group > 1, **options
         )
-
-
-def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{name} is '{value}', it must be one of {', '.join(choices)}{suggest(str(value), choices)}")

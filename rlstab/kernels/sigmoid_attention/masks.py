@@ -128,7 +128,11 @@ def visible_intervals(
 
 
 def check_window(window: int | None) -> None:
-    """Refuse a window that holds no key."""
+    """Refuse a window that holds no key, or is no whole number."""
+    # Types are not held to when a call comes from a notebook; compilers trace lengths as symbols.
+    whole = isinstance(window, (int, torch.SymInt)) and not isinstance(window, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if window is not None and not whole:
+        raise UserError(f"window must be a whole number of keys, got {window!r}")
     if window is not None and window < 1:
         raise UserError(f"window must be at least 1 key, got {window}")
 

@@ -17,7 +17,7 @@ from rlstab.kernels.sigmoid_attention.decode import (
     softmax_attention_decode,
 )
 from rlstab.kernels.sigmoid_attention.masks import Segments, alibi_slopes, check_window
-from rlstab.kernels.sigmoid_attention.problem import Bias
+from rlstab.kernels.sigmoid_attention.problem import MAX_HEAD_DIM, Bias, check_choice
 from rlstab.kernels.sigmoid_attention.stats import AttentionStats, attention_stats
 
 Weights: TypeAlias = Literal["sigmoid", "softmax"]
@@ -75,13 +75,22 @@ class SelfAttention(nn.Module):
         qk_norm: bool = False,
     ) -> None:
         super().__init__()
-        kv_heads = kv_heads or num_heads
+        check_choice("weights", weights, ("sigmoid", "softmax"))
+        check_choice("bias", bias, ("count", "window", "head", "none"))
+        check_choice("positions", positions, ("none", "alibi", "rotary"))
+        kv_heads = num_heads if kv_heads is None else kv_heads
         check_window(window)
+        if min(width, num_heads, kv_heads) < 1:
+            raise UserError(f"width, num_heads and kv_heads must be at least 1, got {width}, {num_heads}, {kv_heads}")
         if num_heads < 1 or num_heads % kv_heads:
             raise UserError(f"num_heads must be a multiple of kv_heads, got {num_heads} and {kv_heads}")
         if head_dim is None and width % num_heads:
-            raise UserError(f"width must be a multiple of num_heads, got {width} and {num_heads}; or set head_dim")
-        dim = head_dim or width // num_heads
+            raise UserError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
+        dim = width // num_heads if head_dim is None else head_dim
+        if not 1 <= dim <= MAX_HEAD_DIM:
+            raise UserError(
+                f"the head dimension is {dim}, it must lie between 1 and {MAX_HEAD_DIM}: use other num_heads"
+            )
         if positions == "rotary" and dim % 2:
             raise UserError(f"rotary positions need an even head dimension, got {dim}")
         self.num_heads, self.kv_heads, self.head_dim, self.window = num_heads, kv_heads, dim, window
@@ -122,14 +131,14 @@ class SelfAttention(nn.Module):
         Tensor
             ``(B, T, width)``.
         """
+        self._check(x, 3, "(B, T, width)")
         # Masks of episodes need as many queries as keys: those of the memory are computed and left out.
         before = 0 if memory is None else memory.shape[1]
         q, k, v = self._project(x if memory is None else torch.cat([memory, x], dim=1), steps)
-        window = None if rows is not None else self.window
         row_start = None if rows is None else rows.row_start
         if self.weights == "softmax":
             out = softmax_attention(
-                q, k, v, causal=True, window=window, row_start=row_start, alibi_slopes=self._slopes()
+                q, k, v, causal=True, window=self.window, row_start=row_start, alibi_slopes=self._slopes()
             )
         else:
             out = sigmoid_attention(
@@ -137,7 +146,7 @@ class SelfAttention(nn.Module):
                 k,
                 v,
                 causal=True,
-                window=window,
+                window=self.window,
                 row_start=row_start,
                 row_end=None if rows is None else rows.row_end,
                 bias=self._bias(),
@@ -161,7 +170,7 @@ class SelfAttention(nn.Module):
             k,
             bias=self._bias(),
             causal=True,
-            window=None if rows is not None else self.window,
+            window=self.window,
             row_start=None if rows is None else rows.row_start,
             alibi_slopes=self._slopes(),
             softmax=self.weights == "softmax",
@@ -213,6 +222,9 @@ class SelfAttention(nn.Module):
         Tensor
             ``(B, width)``.
         """
+        self._check(x, 2, "(B, width)")
+        if cache.window != self.window:
+            raise UserError(f"the cache holds {cache.window} steps, the window is {self.window}: use empty_cache")
         q, k, v = self._project(x[:, None], cache.count[:, None])
         q, k, v = q[:, 0], k[:, 0], v[:, 0]
         if self.weights == "sigmoid":
@@ -256,6 +268,11 @@ class SelfAttention(nn.Module):
         return RingCache.empty(
             batch, self.kv_heads, self.window, self.head_dim, dtype=weight.dtype, device=weight.device
         )
+
+    def _check(self, x: Tensor, axes: int, shape: str) -> None:
+        width = self.query.in_features
+        if x.ndim != axes or x.shape[-1] != width:
+            raise UserError(f"x must have shape {shape} with width {width}, got {tuple(x.shape)}")
 
     def _bias(self) -> Bias | None:
         match self.bias:

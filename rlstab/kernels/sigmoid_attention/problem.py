@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -168,10 +169,10 @@ def make_problem(
         _check_real("bias", bias, ((heads,), (batch, num_queries)), q)
     elif isinstance(bias, str) and bias != "count":
         raise UserError(f"bias is '{bias}', it must be a number, a tensor (Hq,) or (B, T), or 'count'")
-    elif isinstance(bias, (int, float)) and not math.isfinite(bias):
-        raise UserError(f"bias must be finite, got {bias}")
-    if scale is not None and not math.isfinite(scale):
-        raise UserError(f"scale must be finite, got {scale}")
+    elif bias is not None and not isinstance(bias, str):
+        _check_number("bias", bias, "a number, a tensor (Hq,) or (B, T), or 'count'")
+    if scale is not None:
+        _check_number("scale", scale, "a number")
     return Problem(
         q,
         k,
@@ -187,7 +188,28 @@ def make_problem(
     )
 
 
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse what is none of the choices."""
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        names = [str(choice) for choice in choices]
+        raise UserError(f"{name} is {value!r}, it must be one of {', '.join(names)}{suggest(str(value), names)}")
+
+
+def _check_number(name: str, value: object, what: str) -> None:
+    # Compilers trace numbers as symbols.
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, torch.SymInt, torch.SymFloat)):
+        raise UserError(f"{name} must be {what}, got {type(value).__name__}")
+    if not math.isfinite(value):
+        raise UserError(f"{name} must be finite, got {value}")
+
+
+def _check_is_tensor(name: str, tensor: object) -> None:
+    if not isinstance(tensor, Tensor):
+        raise UserError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
+
+
 def _check_tensor(name: str, tensor: Tensor, q: Tensor) -> None:
+    _check_is_tensor(name, tensor)
     if tensor.ndim != 4:
         raise UserError(f"{name} must have four axes (see layout), got shape {tuple(tensor.shape)}")
     if tensor.dtype not in _DTYPES:
@@ -216,6 +238,7 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
 
 
 def _check_index(name: str, tensor: Tensor, shape: tuple[int, ...], q: Tensor) -> None:
+    _check_is_tensor(name, tensor)
     if tuple(tensor.shape) != shape:
         raise UserError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
     if tensor.dtype not in (torch.int32, torch.int64):
@@ -225,6 +248,7 @@ def _check_index(name: str, tensor: Tensor, shape: tuple[int, ...], q: Tensor) -
 
 
 def _check_real(name: str, tensor: Tensor, shapes: tuple[tuple[int, ...], ...], q: Tensor) -> None:
+    _check_is_tensor(name, tensor)
     if tuple(tensor.shape) not in shapes:
         raise UserError(f"{name} must have shape {' or '.join(map(str, shapes))}, got {tuple(tensor.shape)}")
     if not tensor.is_floating_point():

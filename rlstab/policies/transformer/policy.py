@@ -18,6 +18,7 @@ from rlstab.policies.tensors import arrays_to_state, state_to_arrays, to_array, 
 from rlstab.policies.transformer.config import TransformerConfig
 from rlstab.policies.transformer.network import Memory, TransformerActorCritic
 from rlstab.policies.transformer.recurrent import RecurrentActor
+from rlstab.runs.config import validate
 
 
 class TransformerPolicy(TorchPolicy):
@@ -62,6 +63,7 @@ class TransformerPolicy(TorchPolicy):
         self.action_space = action_space
         self.heads = heads or NetworkConfig(hidden_sizes=())
         self.transformer_config = config or TransformerConfig()
+        validate(self.transformer_config)
         initial = torch.Generator().manual_seed(seed)
         self._network = TransformerActorCritic(
             observation_space, action_space, self.heads, self.transformer_config, initial
@@ -92,7 +94,7 @@ class TransformerPolicy(TorchPolicy):
         Raises
         ------
         ValueError
-            The state is that of another number of environments.
+            The state or ``episode_start`` is that of another number of environments.
         """
         network = self._network
         array, batched = as_batch(observation, self.observation_space)
@@ -102,7 +104,10 @@ class TransformerPolicy(TorchPolicy):
         if len(memory.previous) != count:
             raise ValueError(f"the state remembers {len(memory.previous)} environments, there are {count} observations")
         if episode_start is not None:
-            memory.begin(to_tensor(np.atleast_1d(episode_start), self.device, torch.bool))
+            starts = np.atleast_1d(episode_start)
+            if starts.shape != (count,):
+                raise ValueError(f"episode_start must have {count} entries, one an environment, got {starts.shape}")
+            memory.begin(to_tensor(starts, self.device, torch.bool))
         outputs = network.actor(network.step(observations, memory))
         action = network.head.mode(outputs) if deterministic else network.head.sample(outputs)
         memory.previous = network.head.encode(action)

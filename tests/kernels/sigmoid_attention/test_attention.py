@@ -3,11 +3,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from rlstab.kernels.sigmoid_attention import softmax_attention
+from rlstab.errors import UserError
+from rlstab.kernels.sigmoid_attention import sigmoid_attention, softmax_attention
 
 from .cases import CASES, Case, sees
 
@@ -52,3 +54,29 @@ def test_softmax_has_forward_mode_derivatives(options: dict[str, Any]) -> None:
     step = 1e-6
     differences = (function(q + step * tangent) - function(q - step * tangent)) / (2 * step)
     torch.testing.assert_close(moved, differences, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"deterministic": None}, "deterministic is None, it must be one of True, False"),
+        ({"window": 2.5, "causal": True}, "window must be a whole number of keys, got 2.5"),
+        ({"window": True, "causal": True}, "window must be a whole number of keys, got True"),
+        ({"scale": "1"}, "scale must be a number, got str"),
+        ({"bias": [0.0, 1.0]}, "bias must be a number, a tensor"),
+        ({"bias": np.zeros(2)}, "bias must be a number, a tensor"),
+        ({"bias": np.float32("nan")}, "bias must be finite, got nan"),
+        ({"kv_lens": [1, 2]}, "kv_lens must be a torch tensor, got list"),
+        ({"alibi_slopes": [1.0, 2.0]}, "alibi_slopes must be a torch tensor, got list"),
+    ],
+    ids=str,
+)
+def test_arguments_of_other_types_are_refused(options: dict[str, Any], words: str) -> None:
+    q, k, v = Case("", batch=2, queries=6, keys=6).tensors(torch.float32)
+    with pytest.raises(UserError, match=words):
+        sigmoid_attention(q, k, v, layout="bhtd", **options)
+
+
+def test_arrays_are_no_tensors() -> None:
+    with pytest.raises(UserError, match="q must be a torch tensor, got ndarray"):
+        sigmoid_attention(*[np.zeros((1, 2, 3, 4), np.float32)] * 3)

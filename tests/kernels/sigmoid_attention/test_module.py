@@ -120,7 +120,7 @@ def test_softmax_decodes_to_zero_before_the_first_step() -> None:
     [
         ((16, 4, 0), {}, "window must be at least 1"),
         ((16, 4, 5), {"kv_heads": 3}, "num_heads must be a multiple of kv_heads, got 4 and 3"),
-        ((15, 4, 5), {}, "width must be a multiple of num_heads, got 15 and 4; or set head_dim"),
+        ((15, 4, 5), {}, "width must be a multiple of num_heads, got 15 and 4"),
         ((12, 4, 5), {"positions": "rotary"}, "rotary positions need an even head dimension, got 3"),
     ],
 )
@@ -136,3 +136,39 @@ def test_rotary_positions_do_not_wear_out_in_long_episodes() -> None:
     before = module(x, steps=early).detach()
     later = module(x, steps=early + 10_000_000).detach()
     assert (later - before).norm() <= 1e-5 * before.norm()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"weights": "Softmax"}, "weights is 'Softmax', it must be one of sigmoid, softmax; did you mean 'softmax'"),
+        ({"bias": "cnt"}, "bias is 'cnt', it must be one of count, window, head, none"),
+        ({"positions": "rope"}, "positions is 'rope', it must be one of none, alibi, rotary"),
+        ({"head_dim": 300}, "the head dimension is 300, it must lie between 1 and 256"),
+        ({"head_dim": 0}, "the head dimension is 0"),
+        ({"kv_heads": 0}, "kv_heads must be at least 1"),
+    ],
+    ids=str,
+)
+def test_options_that_are_none_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        SelfAttention(16, 2, 8, **options)
+
+
+def test_no_row_sees_more_than_the_window() -> None:
+    module, x = SelfAttention(16, 2, 3), torch.randn(1, 9, 16)
+    begins = torch.arange(9)[None] == 5
+    wide, own = (module(x, segments_to_rows(begins, window)) for window in (9, 3))
+    torch.testing.assert_close(wide, own)
+
+
+def test_inputs_that_do_not_fit_are_refused() -> None:
+    module = SelfAttention(16, 2, 3)
+    with pytest.raises(UserError, match=r"x must have shape \(B, T, width\) with width 16, got \(4, 16\)"):
+        module(torch.randn(4, 16))
+    with pytest.raises(UserError, match=r"with width 16, got \(1, 4, 8\)"):
+        module(torch.randn(1, 4, 8))
+    with pytest.raises(UserError, match=r"x must have shape \(B, width\)"):
+        module.step(torch.randn(2, 1, 16), module.empty_cache(2))
+    with pytest.raises(UserError, match="the cache holds 8 steps, the window is 3"):
+        module.step(torch.randn(2, 16), SelfAttention(16, 2, 8).empty_cache(2))

@@ -133,7 +133,7 @@ def _history(policy: Any, config: BaseConfig) -> dict[str, Any] | None:
 
     if not isinstance(policy, TransformerPolicy) or not isinstance(policy.observation_space, spaces.Box):
         return None
-    steps = policy.module.transformer.receptive_field + 1
+    steps = policy.module.receptive_field + 1
     return history_gains(policy.module, *first_steps(policy, config.env, steps, seed=EVALUATION_SEED)).summary()
 
 

@@ -136,7 +136,7 @@ class SequenceLearner(OnPolicyLearner):
         return SequenceGradient(self.network, self._settings)
 
     def _make_rollout(self) -> Timeline:
-        context = max(1, self.network.transformer.receptive_field)
+        context = max(1, self.network.receptive_field)
         return Timeline(context, self.config.n_steps, self.num_envs, self._storage(), self.device)
 
     def _act(self, step: int, observation: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -87,7 +87,8 @@ class Timeline(Rollout):
         worlds
             ``(B,)``.
         first
-            Row of each one's first step, ``(B,)`` or the same for all.
+            Row of each one's first step, ``(B,)`` or the same for all. The observation before goes with it, if there is
+            one.
         length
             Steps of each.
         back
@@ -102,6 +103,7 @@ class Timeline(Rollout):
             self._previous[seen, world],
             self.starts[time, world],
             self.steps[time, world],
+            before=self._observations[(begin - 1).clamp(min=0), world].squeeze(1),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -189,7 +191,7 @@ class SequenceSamples:
             plain = timeline.pieces(worlds, first, self._length, back=self._memory)
             time = first[:, None] + torch.arange(-self._memory, 0, device=first.device)
             memories = [inputs[worlds[:, None], time] for inputs in self._memories]
-            sequences = Sequences(plain.observations, plain.actions, plain.starts, plain.steps, memories)
+            sequences = replace(plain, memories=memories)
         targets = {field.name: getattr(self._targets, field.name)[chosen].flatten(0, 1) for field in fields(Targets)}
         return SequenceMinibatch(**targets, sequences=sequences, context=context)
 

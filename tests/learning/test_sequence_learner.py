@@ -22,6 +22,8 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"score_bias": "head", "kv_heads": 2, "previous_action": False, "sigma_reparam": True},
     {"score_bias": "window", "positions": "none", "output_norm": True, "qk_norm": False},
     {"window": 1},
+    {"previous_observation": True, "num_layers": 2},
+    {"previous_observation": True, "previous_action": False, "window": 1},
 )
 
 

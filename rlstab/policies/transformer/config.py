@@ -60,3 +60,7 @@ class TransformerConfig:
 
     previous_action: bool = True
     """Whether a token holds the action of the step before, beside the observation."""
+
+    previous_observation: bool = False
+    """Whether a token holds the observation of the step before too: what changes from step to step, velocities above
+    all, need not be found by attention then."""

@@ -29,21 +29,25 @@ class Memory:
         Keys and values of the newest steps, one a layer.
     previous
         ``(B, head.inputs)``: the action before, as the network reads it; zero at an episode's first step.
+    observed
+        ``(B, size)``: features of the observation before; zero at an episode's first step.
     """
 
     caches: list[RingCache]
     previous: Tensor
+    observed: Tensor
 
     def begin(self, episode_start: Tensor) -> None:
         """Forget everything in the environments where ``episode_start``, ``(B,)`` bool, is true."""
         for cache in self.caches:
             cache.begin(episode_start)
-        self.previous.masked_fill_(episode_start[:, None], 0.0)
+        for rows in (self.previous, self.observed):
+            rows.masked_fill_(episode_start[:, None], 0.0)
 
     def rows(self, index: Tensor | slice) -> Memory:
         """Copy the memory of some environments."""
         caches = [RingCache(*(part[index].clone() for part in (c.k, c.v, c.count))) for c in self.caches]
-        return Memory(caches, self.previous[index].clone())
+        return Memory(caches, self.previous[index].clone(), self.observed[index].clone())
 
 
 @dataclass(frozen=True)
@@ -55,26 +59,31 @@ class Sequences:
     observations
         ``(B, T, *space.shape)``, raw.
     actions
-        ``(B, T, ...)``: those taken at the step *before* each, as the head samples them.
+        ``(B, T, ...)``: those taken at the step *before* each, as the head samples them. None: the network sees zeros
+        in their place.
     starts
         ``(B, M + T)`` bool: where episodes begin. The action before is not read there.
     steps
         ``(B, M + T)`` int64: number of each step in its episode.
     memories
         See `Transformer.forward`; with them, ``starts`` and ``steps`` also cover the ``M`` steps before.
+    before
+        ``(B, *space.shape)``: the observation before the first. None: the first token sees zeros in its place.
     """
 
     observations: Tensor
-    actions: Tensor
+    actions: Tensor | None
     starts: Tensor
     steps: Tensor
     memories: Sequence[Tensor] | None = None
+    before: Tensor | None = None
 
 
 class TransformerActorCritic(ObservationInput):
     """Actor and critic on one transformer.
 
-    A token is a linear function of the observation's features and, if so configured, of the action before it.
+    A token is a linear function of the observation's features and, if so configured, of the action and of the features
+    before it.
 
     Parameters
     ----------
@@ -107,25 +116,45 @@ class TransformerActorCritic(ObservationInput):
         )
         self.head = ActionHead(action_space, heads.log_std_init)
         self.reads_actions = config.previous_action
-        self.embedding = nn.Linear(self.size + self.head.inputs * self.reads_actions, config.width)
+        self.looks_back = config.previous_observation
+        inputs = self.size * (1 + self.looks_back) + self.head.inputs * self.reads_actions
+        self.embedding = nn.Linear(inputs, config.width)
         orthogonal_(self.embedding, 1.0, generator)
         self.transformer = Transformer(config, generator)
         self.actor = MLP((config.width, *heads.hidden_sizes, self.head.inputs), heads.activation, 0.01, generator)
         self.critic = MLP((config.width, *heads.hidden_sizes, 1), heads.activation, 1.0, generator)
 
-    def tokens(self, observations: Tensor, previous: Tensor) -> Tensor:
-        """Raw observations ``(N, *space.shape)`` and encoded actions before them to ``(N, width)``."""
-        features = self.features(observations, self.embedding.weight.dtype)
+    @property
+    def receptive_field(self) -> int:
+        """How many steps before its own a step's output depends on."""
+        return self.transformer.receptive_field + self.looks_back
+
+    def read(self, observations: Tensor) -> Tensor:
+        """Raw observations ``(N, *space.shape)`` to features ``(N, size)``."""
+        return self.features(observations, self.embedding.weight.dtype)
+
+    def tokens(self, features: Tensor, observed: Tensor, previous: Tensor) -> Tensor:
+        """Features, those before them, and encoded actions before them to tokens; the axes before the last are kept."""
+        parts = [features]
+        if self.looks_back:
+            parts.append(observed)
         if self.reads_actions:
-            features = torch.cat([features, previous], dim=1)
-        return self.embedding(features)
+            parts.append(previous)
+        return self.embedding(torch.cat(parts, dim=-1))
 
     def embed(self, sequences: Sequences) -> Tensor:
         """Tokens ``(B, T, width)`` of sequences."""
         batch, length = sequences.observations.shape[:2]
-        begins = sequences.starts[:, -length:].flatten()
-        previous = self.head.encode(sequences.actions.flatten(0, 1)).masked_fill(begins[:, None], 0.0)
-        return self.tokens(sequences.observations.flatten(0, 1), previous).view(batch, length, -1)
+        begins = sequences.starts[:, -length:, None]
+        features = self.read(sequences.observations.flatten(0, 1)).unflatten(0, (batch, length))
+        previous = features.new_zeros(batch, length, self.head.inputs)
+        if sequences.actions is not None:
+            previous = self.head.encode(sequences.actions.flatten(0, 1)).view_as(previous).masked_fill(begins, 0.0)
+        observed = features
+        if self.looks_back:
+            first = torch.zeros_like(features[:, 0]) if sequences.before is None else self.read(sequences.before)
+            observed = torch.cat([first[:, None], features[:, :-1]], dim=1).masked_fill(begins, 0.0)
+        return self.tokens(features, observed, previous)
 
     def encode(self, sequences: Sequences, keep: list[Tensor] | None = None) -> Tensor:
         """Features ``(B, T, width)`` for actor and critic; see `Transformer.forward` for ``keep``."""
@@ -138,24 +167,30 @@ class TransformerActorCritic(ObservationInput):
 
         The caller sets ``memory.previous`` when it has acted, and calls ``memory.begin`` where episodes begin.
         """
-        return self.transformer.step(self.tokens(observation, memory.previous), memory.caches)
+        features = self.read(observation)
+        tokens = self.tokens(features, memory.observed, memory.previous)
+        memory.observed = features
+        return self.transformer.step(tokens, memory.caches)
 
     @torch.no_grad()
     def remember(self, sequences: Sequences) -> Memory:
-        """Memory after sequences, as if they had been given to `step`; at least `Transformer.receptive_field` steps.
+        """Memory after sequences, as if they had been given to `step`; at least `receptive_field` steps.
 
         ``previous`` is left zero.
         """
         memory = self.empty_memory(sequences.observations.shape[0])
         rows = self.segments(sequences.starts)
         self.transformer.prefill(self.embed(sequences), rows, sequences.steps, memory.caches)
+        memory.observed = self.read(sequences.observations[:, -1])
         return memory
 
     def empty_memory(self, batch: int) -> Memory:
         """Memory of ``batch`` environments before their first step."""
         weight = self.embedding.weight
-        previous = torch.zeros(batch, self.head.inputs, dtype=weight.dtype, device=weight.device)
-        return Memory(self.transformer.empty_caches(batch), previous)
+        previous, observed = (
+            torch.zeros(batch, size, dtype=weight.dtype, device=weight.device) for size in (self.head.inputs, self.size)
+        )
+        return Memory(self.transformer.empty_caches(batch), previous, observed)
 
     def segments(self, starts: Tensor) -> Segments:
         """What each step sees, from ``(B, T)`` bool where episodes begin."""
@@ -185,9 +220,4 @@ class TransformerActorCritic(ObservationInput):
     def _newest(self, observations: Tensor, actions: Tensor | None) -> Tensor:
         batch, length = observations.shape[:2]
         steps = torch.arange(length, device=observations.device).expand(batch, length)
-        starts = steps == 0
-        if actions is None:
-            previous = observations.new_zeros(batch * length, self.head.inputs, dtype=self.embedding.weight.dtype)
-            tokens = self.tokens(observations.flatten(0, 1), previous).view(batch, length, -1)
-            return self.transformer(tokens, self.segments(starts), steps)[:, -1]
-        return self.encode(Sequences(observations, actions, starts, steps))[:, -1]
+        return self.encode(Sequences(observations, actions, steps == 0, steps))[:, -1]

@@ -21,6 +21,8 @@ from rlstab.runs.provenance import usable_cores
 SIGMOID, SOFTMAX, LSTM, NONE = "transformer, sigmoid", "transformer, softmax", "LSTM", "no memory"
 LEARNERS = (SIGMOID, SOFTMAX, LSTM, NONE)
 
+_NAMES = {SIGMOID: "sigmoid", SOFTMAX: "softmax", LSTM: "lstm", NONE: "perceptron"}
+
 _SHARED = (
     *("num_envs", "n_steps", "batch_size", "n_epochs", "learning_rate", "learning_rate_schedule", "gamma"),
     *("gae_lambda", "ent_coef", "vf_coef", "max_grad_norm", "clip_range", "normalize_observation", "normalize_reward"),
@@ -39,20 +41,18 @@ class Task:
     """Best expected return without memory, where it is known."""
     digits: int
     """Decimals of its returns."""
-    lstm: Mapping[str, Any] = field(default_factory=dict)
-    """What suits the LSTM better than the settings of the transformer."""
-    perceptron: Mapping[str, Any] = field(default_factory=dict)
-    """What suits the network without memory better."""
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Learner to what suits it better than the settings of the transformer with sigmoid."""
 
 
 # Stable-Baselines3's defaults, which serve perceptrons well on these robots.
 _SMALL_STEPS = {"num_envs": 8, "n_steps": 256, "batch_size": 64, "n_epochs": 10}
 
 TASKS: dict[str, Task] = {
-    "rlstab/PassiveTMaze-v0": Task(300_000, 1.0, 0.5, 2, lstm={"learning_rate": 3e-3}),
+    "rlstab/PassiveTMaze-v0": Task(300_000, 1.0, 0.5, 2, own={LSTM: {"learning_rate": 3e-3}}),
     "rlstab/RepeatPreviousEasy-v0": Task(400_000, 1.0, -0.49, 2),
-    "rlstab/HopperP-v0": Task(1_000_000, None, None, 0, perceptron=_SMALL_STEPS),
-    "rlstab/HalfCheetahP-v0": Task(1_000_000, None, None, 0, perceptron=_SMALL_STEPS),
+    "rlstab/HopperP-v0": Task(1_000_000, None, None, 0, own={NONE: _SMALL_STEPS}),
+    "rlstab/HalfCheetahP-v0": Task(1_000_000, None, None, 0, own={NONE: _SMALL_STEPS}),
 }
 
 
@@ -210,17 +210,17 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Mem
     )
 
 
-def training(learner: str, env: str, seed: int, steps: int) -> Training:
-    """Describe one training of the study."""
-    shared = shared_settings(env)
-    task = TASKS[env]
+def training(
+    learner: str, env: str, seed: int, steps: int, changes: Mapping[str, Any] | None = None, name: str | None = None
+) -> Training:
+    """Describe one training of the study, or one with some settings changed and the report under another name."""
+    own = {**TASKS[env].own.get(learner, {}), **(changes or {})}
+    name = name or _NAMES[learner]
     if learner == LSTM:
-        settings = sb3_lstm.DEFAULTS | shared | dict(task.lstm)
-        return Training("lstm", sb3_lstm.__name__, env, seed, steps, settings, sb3_lstm.flags(settings))
+        return sb3_lstm.training(name, env, seed, steps, {**shared_settings(env), **own})
     if learner == NONE:
-        return method_worker.training("ppo", "perceptron", env, seed, steps, {**shared, **task.perceptron})
-    attention = "sigmoid" if learner == SIGMOID else "softmax"
-    return method_worker.training("transformer_ppo", attention, env, seed, steps, {"attention": attention})
+        return method_worker.training("ppo", name, env, seed, steps, {**shared_settings(env), **own})
+    return method_worker.training("transformer_ppo", name, env, seed, steps, {"attention": _NAMES[learner], **own})
 
 
 def shared_settings(env: str) -> dict[str, Any]:
@@ -238,9 +238,8 @@ def _describe(env: str, steps: int) -> str:
     }
     parts = [f"{steps:,} steps", *(f"{name} {value}" for name, value in shared_settings(env).items())]
     parts.append("transformer: " + ", ".join(f"{name} {value}" for name, value in shape.items()))
-    for name, changes in (("LSTM", TASKS[env].lstm), ("no memory", TASKS[env].perceptron)):
-        if changes:
-            parts.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in changes.items()))
+    for name, own in TASKS[env].own.items():
+        parts.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in own.items()))
     return "; ".join(parts)
 
 

@@ -75,6 +75,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             "attention", "rlstab.bench.attention", "sigmoid attention against softmax attention, on a CPU or a GPU"
         ),
+        Benchmark("tuning", "rlstab.bench.tuning", "settings of each memory on a task, tried equally often"),
         Benchmark("memory", "rlstab.bench.memory", "returns where a memory is needed: transformers, an LSTM and none"),
         Benchmark("ablation", "rlstab.bench.ablation", "what attention and each stabiliser do to a transformer policy"),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlstab.bench import reports
+from rlstab.bench.trainings import Training
 
 if TYPE_CHECKING:
     from sb3_contrib import RecurrentPPO
@@ -38,11 +39,11 @@ DEFAULTS: dict[str, Any] = {
 
 
 def train_and_evaluate(
-    env_id: str, seed: int, total_steps: int, settings: dict[str, Any], eval_episodes: int = 20
+    env_id: str, seed: int, total_steps: int, settings: dict[str, Any], name: str = "lstm", eval_episodes: int = 20
 ) -> dict[str, Any]:
     """Train and evaluate deterministically; see `rlstab.bench.sb3_ppo.train_and_evaluate`.
 
-    ``settings`` override `DEFAULTS`.
+    ``settings`` override `DEFAULTS`; ``name`` is that of the learner in the report.
     """
     import torch
     from stable_baselines3.common.callbacks import BaseCallback
@@ -67,7 +68,7 @@ def train_and_evaluate(
     train_seconds = time.perf_counter() - start
     evaluation = evaluate(_Normalising(model), env_id, episodes=eval_episodes, seed=EVALUATION_SEED + seed)
     return {
-        "learner": "lstm",
+        "learner": name,
         "env_id": env_id,
         "seed": seed,
         "total_steps": model.num_timesteps,
@@ -119,17 +120,20 @@ class _Normalising:
         return self._model.predict(seen, state, episode_start, deterministic)
 
 
-def flags(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Spell settings as flags of this module."""
-    return ("--settings", json.dumps(dict(settings)))
+def training(name: str, env_id: str, seed: int, steps: int, settings: Mapping[str, Any]) -> Training:
+    """Describe a training of a study; ``settings`` override `DEFAULTS`."""
+    wanted = DEFAULTS | dict(settings)
+    flags = ("--learner", name, "--settings", json.dumps(wanted))
+    return Training(name, __name__, env_id, seed, steps, wanted, flags)
 
 
 def main() -> None:
     """Run one reference training and write its JSON."""
     parser = reports.arguments(__doc__)
+    parser.add_argument("--learner", default="lstm", help="name in the report")
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON object over the defaults")
     given = parser.parse_args()
-    reports.run(given, lambda env, seed, steps: train_and_evaluate(env, seed, steps, given.settings))
+    reports.run(given, lambda env, seed, steps: train_and_evaluate(env, seed, steps, given.settings, given.learner))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class FakeTrainings:
         if module == sb3_ppo.__name__:
             return "sb3", sb3_ppo.PARITY_HYPERPARAMETERS
         if module == sb3_lstm.__name__:
-            return "lstm", given.settings
+            return given.learner, given.settings
         if module == method_worker.__name__:
             wanted = method_worker.training(
                 given.method, given.learner, given.env, given.seed, given.steps, given.settings

@@ -8,7 +8,6 @@ import pytest
 
 from rlstab.bench import memory, method_worker, sb3_lstm
 from rlstab.bench.memory import LSTM, NONE, SIGMOID, SOFTMAX, MemoryResult, Options, measure
-from rlstab.bench.trainings import Training
 from rlstab.errors import UserError
 
 MAZE, HOPPER = "rlstab/PassiveTMaze-v0", "rlstab/HopperP-v0"
@@ -38,13 +37,13 @@ def test_all_learners_share_what_the_page_says_they_share() -> None:
     for env in memory.TASKS:
         trainings = {name: memory.training(name, env, 0, 1000) for name in memory.LEARNERS}
         ours = trainings[SIGMOID].hyperparameters
-        changed = {LSTM: memory.TASKS[env].lstm, NONE: memory.TASKS[env].perceptron, SOFTMAX: {}}
-        for name, own in changed.items():
+        own = memory.TASKS[env].own
+        for name in (SOFTMAX, LSTM, NONE):
             for key in memory.shared_settings(env):
-                if key not in own:
+                if key not in own.get(name, {}):
                     assert trainings[name].hyperparameters[key] == ours[key], (env, name, key)
         differing = {key for key in ours if ours[key] != trainings[SOFTMAX].hyperparameters[key]}
-        assert differing == {"attention"}
+        assert differing == {"attention", *own.get(SOFTMAX, {})}
 
 
 def test_each_of_our_methods_writes_the_report_that_its_study_wants() -> None:
@@ -60,7 +59,7 @@ def test_each_of_our_methods_writes_the_report_that_its_study_wants() -> None:
 
 def test_the_lstm_writes_the_report_that_its_study_wants() -> None:
     settings = {**sb3_lstm.DEFAULTS, "num_envs": 4, "n_steps": 32, "batch_size": 64, "lstm_hidden_size": 8}
-    training = Training("lstm", sb3_lstm.__name__, MAZE, 1, 200, settings, sb3_lstm.flags(settings))
+    training = sb3_lstm.training("lstm", MAZE, 1, 200, settings)
     report = sb3_lstm.train_and_evaluate(MAZE, 1, 200, settings, eval_episodes=2)
     report = json.loads(json.dumps(report)) | {"requested_steps": 200}
     assert training.fits(report)

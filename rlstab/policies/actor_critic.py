@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import gymnasium
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from rlstab.policies.base import TorchPolicy, as_batch
 from rlstab.policies.distributions import ActionHead
+from rlstab.policies.network_policy import NetworkPolicy, spelled_sizes
 from rlstab.policies.networks import MLP
 from rlstab.policies.observation_input import ObservationInput
 from rlstab.policies.spaces import space_from_json, space_to_json
-from rlstab.policies.tensors import arrays_to_state, state_to_arrays, to_array, to_tensor
+from rlstab.policies.tensors import to_array
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class _DeterministicActor(nn.Module):
         return self.network.decide(observation)
 
 
-class ActorCriticPolicy(TorchPolicy):
+class ActorCriticPolicy(NetworkPolicy):
     """`ActorCritic` behind the policy interface.
 
     Parameters
@@ -137,20 +136,14 @@ class ActorCriticPolicy(TorchPolicy):
         """The network; ``forward(observation)`` is the action distribution, ``value(observation)`` the critic."""
         return self._network
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network lives."""
-        return next(self._network.parameters()).device
-
     @torch.no_grad()
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[NDArray[Any], Any]:
         """See `Policy.predict`; ``Box`` actions are clipped to the space."""
         del episode_start
-        array, batched = as_batch(observation, self.observation_space)
-        dtype = None if array.dtype == np.uint8 else torch.float32
-        network, tensor = self._network, to_tensor(array, self.device, dtype)
+        network = self._network
+        tensor, batched = self._read(observation)
         if deterministic:
             action = network.decide(tensor)
         else:
@@ -170,31 +163,7 @@ class ActorCriticPolicy(TorchPolicy):
             "network": {**asdict(self.network_config), "hidden_sizes": list(self.network_config.hidden_sizes)},
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """See `TorchPolicy.state_dict`."""
-        return {"kind": self.kind, "config": self.config(), "weights": state_to_arrays(self._network)}
-
-    def load_weights(self, weights: dict[str, Any]) -> None:
-        """Load the ``weights`` part of `state_dict`.
-
-        Raises
-        ------
-        UserError
-            They belong to another network.
-        """
-        arrays_to_state(self._network, weights)
-
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> ActorCriticPolicy:
-        """Rebuild a policy from `state_dict`."""
-        config = state["config"]
-        network = dict(config["network"])
-        network["hidden_sizes"] = tuple(network["hidden_sizes"])
-        policy = cls(
-            space_from_json(config["observation_space"]),
-            space_from_json(config["action_space"]),
-            NetworkConfig(**network),
-            device=device,
-        )
-        policy.load_weights(state["weights"])
-        return policy
+    def _from_config(cls, config: dict[str, Any], device: torch.device | str) -> Self:
+        spaces = (space_from_json(config["observation_space"]), space_from_json(config["action_space"]))
+        return cls(*spaces, NetworkConfig(**spelled_sizes(config["network"])), device=device)

@@ -78,9 +78,12 @@ def as_batch(observation: Any, space: gymnasium.Space) -> tuple[NDArray[Any], bo
     Raises
     ------
     ValueError
-        The shape fits neither one observation nor a batch.
+        The shape fits neither one observation nor a batch, or there is NaN or infinity in it.
     """
     array = np.asarray(observation)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+        raise ValueError(f"the observation holds {array[place]} at {list(place)}: no action follows from it")
     shape = space.shape or ()
     if array.shape == shape:
         return array[None], False

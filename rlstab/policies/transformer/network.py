@@ -44,6 +44,13 @@ class Memory:
         for rows in (self.previous, self.observed):
             rows.masked_fill_(episode_start[:, None], 0.0)
 
+    def fits(self, other: Memory) -> bool:
+        """Whether the other has as many environments and is of a network of the same shape."""
+        return [part.shape for part in self._parts()] == [part.shape for part in other._parts()]
+
+    def _parts(self) -> list[Tensor]:
+        return [self.previous, self.observed, *(part for c in self.caches for part in (c.k, c.v, c.count))]
+
     def rows(self, index: Tensor | slice) -> Memory:
         """Copy the memory of some environments."""
         caches = [RingCache(*(part[index].clone() for part in (c.k, c.v, c.count))) for c in self.caches]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Self
 
 import gymnasium
 import numpy as np
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rlstab.policies.actor_critic import NetworkConfig
-from rlstab.policies.base import TorchPolicy, as_batch
+from rlstab.policies.network_policy import NetworkPolicy, spelled_sizes
 from rlstab.policies.spaces import space_from_json, space_to_json
-from rlstab.policies.tensors import arrays_to_state, state_to_arrays, to_array, to_tensor
+from rlstab.policies.tensors import to_array, to_tensor
 from rlstab.policies.transformer.config import TransformerConfig
 from rlstab.policies.transformer.network import Memory, TransformerActorCritic
 from rlstab.policies.transformer.recurrent import RecurrentActor
 from rlstab.runs.config import validate
 
 
-class TransformerPolicy(TorchPolicy):
+class TransformerPolicy(NetworkPolicy):
     """A policy that remembers the newest steps of an episode.
 
     Parameters
@@ -74,11 +74,6 @@ class TransformerPolicy(TorchPolicy):
         """The network; ``forward(observations)`` of an episode's first steps is the distribution at the last."""
         return self._network
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network lives."""
-        return self._network.embedding.weight.device
-
     @torch.no_grad()
     def predict(
         self,
@@ -94,15 +89,20 @@ class TransformerPolicy(TorchPolicy):
         Raises
         ------
         ValueError
-            The state or ``episode_start`` is that of another number of environments.
+            An observation has another shape or holds NaN or infinity; the state is that of another policy, or it or
+            ``episode_start`` is that of another number of environments.
         """
         network = self._network
-        array, batched = as_batch(observation, self.observation_space)
-        observations = to_tensor(array, self.device, None if array.dtype == np.uint8 else torch.float32)
-        count = len(array)
-        memory = network.empty_memory(count) if state is None else state.rows(slice(None))
-        if len(memory.previous) != count:
-            raise ValueError(f"the state remembers {len(memory.previous)} environments, there are {count} observations")
+        observations, batched = self._read(observation)
+        count = len(observations)
+        memory = network.empty_memory(count)
+        if state is not None:
+            if not (isinstance(state, Memory) and state.fits(memory)):
+                raise ValueError(
+                    f"the state is not one of this policy for {count} environments: give what its last call returned, "
+                    "or None at the beginning"
+                )
+            memory = state.rows(slice(None))
         if episode_start is not None:
             starts = np.atleast_1d(episode_start)
             if starts.shape != (count,):
@@ -127,32 +127,8 @@ class TransformerPolicy(TorchPolicy):
             "transformer": asdict(self.transformer_config),
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """See `TorchPolicy.state_dict`."""
-        return {"kind": self.kind, "config": self.config(), "weights": state_to_arrays(self._network)}
-
-    def load_weights(self, weights: dict[str, Any]) -> None:
-        """Load the ``weights`` part of `state_dict`.
-
-        Raises
-        ------
-        UserError
-            They belong to another network.
-        """
-        arrays_to_state(self._network, weights)
-
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> TransformerPolicy:
-        """Rebuild a policy from `state_dict`."""
-        config = state["config"]
-        heads = dict(config["network"])
-        heads["hidden_sizes"] = tuple(heads["hidden_sizes"])
-        policy = cls(
-            space_from_json(config["observation_space"]),
-            space_from_json(config["action_space"]),
-            NetworkConfig(**heads),
-            TransformerConfig(**config["transformer"]),
-            device=device,
-        )
-        policy.load_weights(state["weights"])
-        return policy
+    def _from_config(cls, config: dict[str, Any], device: torch.device | str) -> Self:
+        spaces = (space_from_json(config["observation_space"]), space_from_json(config["action_space"]))
+        heads = NetworkConfig(**spelled_sizes(config["network"]))
+        return cls(*spaces, heads, TransformerConfig(**config["transformer"]), device=device)

@@ -42,7 +42,8 @@ class SequenceConfig(OnPolicyConfig):
     """Steps over which the learning rate rises linearly from zero."""
 
     z_loss: float = field(default=0.0, metadata={"min": 0.0})
-    """Weight of the squared logarithm of the sum of exponentiated logits (arXiv:2309.14322); discrete actions only."""
+    """Weight of the squared logarithm of the sum of exponentiated logits (arXiv:2309.14322), of each component;
+    for Discrete and MultiDiscrete actions."""
 
     monitor_every: int = field(default=10, metadata={"min": 0, "unit": "updates"})
     """Updates between two looks at the attention weights for the log. 0: none."""

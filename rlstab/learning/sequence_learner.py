@@ -119,8 +119,9 @@ class SequenceLearner(OnPolicyLearner):
                 f"batch_size {config.batch_size} is no multiple of {length}, the steps of a sequence: choose one, or "
                 "set sequence_length"
             )
-        if config.z_loss and not isinstance(env.single_action_space, spaces.Discrete):
-            raise UserError(f"z_loss is for Discrete actions, these are {env.single_action_space}: set it to 0")
+        if config.z_loss and not isinstance(env.single_action_space, (spaces.Discrete, spaces.MultiDiscrete)):
+            kinds = "Discrete and MultiDiscrete"
+            raise UserError(f"z_loss is for {kinds} actions, these are {env.single_action_space}: set it to 0")
 
     def _make_policy(self, seed: int) -> TransformerPolicy:
         observation, action = self.env.single_observation_space, self.env.single_action_space
@@ -224,6 +225,6 @@ class SequenceGradient:
         values = network.critic(features).squeeze(-1)
         loss, statistics = surrogate_loss(network.head(outputs), values, batch, self._config)
         if self._config.z_loss:
-            loss = loss + self._config.z_loss * outputs.logsumexp(-1).square().mean()
+            loss = loss + self._config.z_loss * network.head.log_normalizers(outputs).square().mean()
         loss.backward()
         return statistics

@@ -140,6 +140,12 @@ class ActionHead(nn.Module):
         noise *= self.log_std.detach().exp()
         return lambda step, outputs: outputs + noise[step]
 
+    def log_normalizers(self, outputs: Tensor) -> Tensor:
+        """Logarithms of the sums of exponentiated logits, ``(batch, components)``; ``(Multi)Discrete`` actions only."""
+        multi = isinstance(self.space, spaces.MultiDiscrete)
+        parts = outputs.split(self.choices, dim=-1) if multi else (outputs,)
+        return torch.stack([part.logsumexp(-1) for part in parts], dim=-1)
+
     def encode(self, action: Tensor) -> Tensor:
         """Describe sampled actions to a network, ``(batch, inputs)``: clipped to the bounds, bits, or one-hot."""
         match self.space:

@@ -53,6 +53,13 @@ class ContinuousTicks(Ticks):
         return super().step(int(action[0] > 0))
 
 
+class MultiTicks(Ticks):
+    action_space = spaces.MultiDiscrete([3, 2])
+
+    def step(self, action: Any) -> Any:
+        return super().step(int(action[0]))
+
+
 def ticks(kind: type[Ticks] = Ticks, count: int = 4) -> SyncVectorEnv:
     return SyncVectorEnv([kind] * count, autoreset_mode=AutoresetMode.SAME_STEP)
 
@@ -252,9 +259,10 @@ def test_warm_up_raises_the_learning_rate_to_its_value() -> None:
     assert rates == pytest.approx([1e-3 * 128 / 300, 1e-3 * 256 / 300, 1e-3])
 
 
-def test_z_loss_pulls_logits_together() -> None:
+@pytest.mark.parametrize("kind", [Ticks, MultiTicks])
+def test_z_loss_pulls_logits_together(kind: type[Ticks]) -> None:
     def size(z_loss: float) -> float:
-        learner = made(z_loss=z_loss, n_epochs=8, learning_rate=1e-2, shape={"previous_action": False})
+        learner = made(kind, z_loss=z_loss, n_epochs=8, learning_rate=1e-2, shape={"previous_action": False})
         with torch.no_grad():
             learner.network.actor.layers[-1].bias.fill_(5.0)
         learner.iterate()
@@ -316,5 +324,5 @@ def test_sizes_that_do_not_fit_are_refused(settings: dict[str, Any], words: str)
 
 
 def test_z_loss_needs_logits() -> None:
-    with pytest.raises(UserError, match="z_loss is for Discrete actions"):
+    with pytest.raises(UserError, match="z_loss is for Discrete and MultiDiscrete actions"):
         made(ContinuousTicks, z_loss=0.1)

@@ -88,7 +88,8 @@ def sigmoid_attention(
     deterministic
         Whether gradients are the same to the last digit each time. If they need not be, one kernel computes those of q,
         k and v of long sequences on a Hopper GPU, in half precision with head dimension 64 or 128, in five products
-        instead of seven; it has not run on a GPU yet. All others are deterministic anyway.
+        instead of seven; it has not run on a GPU yet. All others are deterministic anyway, and so is this where
+        ``torch.use_deterministic_algorithms`` asks for it.
 
     Returns
     -------
@@ -128,8 +129,9 @@ def sigmoid_attention(
         alibi_slopes=alibi_slopes,
         layout=layout,
     )
+    repeatable = deterministic or torch.are_deterministic_algorithms_enabled()
     out = dispatch.run(
-        replace(problem, sigmoid_mode=sigmoid_mode, precision=precision, deterministic=deterministic), backend
+        replace(problem, sigmoid_mode=sigmoid_mode, precision=precision, deterministic=repeatable), backend
     )
     return out.transpose(1, 2) if layout == "bthd" else out
 

@@ -24,9 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+
+try:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+except ImportError:
+    if __name__ == "__main__":
+        sys.exit("the report compiles kernels with Triton, which is not installed here: pip install triton (Linux)")
+    raise
 
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import (

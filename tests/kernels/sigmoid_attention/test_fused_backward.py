@@ -95,6 +95,15 @@ def test_rows_that_descriptors_cannot_describe_are_copied(launched: list[bool]) 
     assert launched == [True]
 
 
+def test_torchs_switch_for_deterministic_algorithms_is_heeded(launched: list[bool]) -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        gradients(longer("causal"), "triton", torch.float32, torch.float32, deterministic=False)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert launched == []
+
+
 def test_everything_else_is_left_to_the_deterministic_kernels(launched: list[bool]) -> None:
     """Without being asked, for other sizes, for one of the gradients, and for a bias that has one."""
     case = longer("causal")

@@ -159,7 +159,7 @@ class OnPolicyLearner(SB3Face):
         dict
             Scalars for the log.
         """
-        config, rollout = self.config, self._rollout
+        config = self.config
         samples = self._samples()
         learning_rate = self._learning_rate()
         statistics: list[StepStatistics] = []
@@ -177,8 +177,7 @@ class OnPolicyLearner(SB3Face):
                 self._step(learning_rate)
             if stopped:
                 break
-        if self.network.normalizer is not None:
-            self.network.normalizer.update(rollout.observations[:-1])
+        self._learn_normalisation()
         return self._update_metrics(samples, statistics) | self._episode_metrics()
 
     def state_dict(self) -> dict[str, Any]:
@@ -275,6 +274,10 @@ class OnPolicyLearner(SB3Face):
         """Move the parameters against the gradient."""
         self._flat.clip_gradient(self.config.max_grad_norm)
         self._optimizer.step(learning_rate)
+
+    def _learn_normalisation(self) -> None:
+        if self.network.normalizer is not None:
+            self.network.normalizer.update(self._rollout.observations[:-1])
 
     def _learning_rate(self) -> float:
         if self.config.learning_rate_schedule == "constant":

@@ -172,6 +172,10 @@ class SequenceLearner(OnPolicyLearner):
         self._optimizer.step(learning_rate)
         self.network.transformer.after_gradient_step()
 
+    def _learn_normalisation(self) -> None:
+        timeline = self._timeline
+        self.network.learn_normalisation(timeline.observations[:-1], timeline.starts[timeline.context : -1])
+
     def _learning_rate(self) -> float:
         warmup = self._settings.warmup_steps
         return super()._learning_rate() * (min(1.0, self.num_timesteps / warmup) if warmup else 1.0)

@@ -61,6 +61,7 @@ class TransformerConfig:
     previous_action: bool = True
     """Whether a token holds the action of the step before, beside the observation."""
 
-    previous_observation: bool = False
-    """Whether a token holds the observation of the step before too: what changes from step to step, velocities above
-    all, need not be found by attention then."""
+    observation_change: bool = False
+    """Whether a token holds how the observation has changed since the step before, normalised by how much it usually
+    does, beside the observation. From step to step positions change little against their range: without this,
+    velocities are slow to learn."""

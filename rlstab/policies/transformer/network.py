@@ -14,6 +14,7 @@ from rlstab.kernels.sigmoid_attention import RingCache, Segments, segments_to_ro
 from rlstab.policies.actor_critic import NetworkConfig
 from rlstab.policies.distributions import ActionHead
 from rlstab.policies.networks import MLP, orthogonal_
+from rlstab.policies.normalizer import RunningNormalizer
 from rlstab.policies.observation_input import ObservationInput
 from rlstab.policies.transformer.blocks import Transformer
 from rlstab.policies.transformer.config import TransformerConfig
@@ -30,7 +31,7 @@ class Memory:
     previous
         ``(B, head.inputs)``: the action before, as the network reads it; zero at an episode's first step.
     observed
-        ``(B, size)``: features of the observation before; zero at an episode's first step.
+        ``(B, size)``: features of the observation before; not read at an episode's first step.
     """
 
     caches: list[RingCache]
@@ -41,8 +42,7 @@ class Memory:
         """Forget everything in the environments where ``episode_start``, ``(B,)`` bool, is true."""
         for cache in self.caches:
             cache.begin(episode_start)
-        for rows in (self.previous, self.observed):
-            rows.masked_fill_(episode_start[:, None], 0.0)
+        self.previous.masked_fill_(episode_start[:, None], 0.0)
 
     def fits(self, other: Memory) -> bool:
         """Whether the other has as many environments and is of a network of the same shape."""
@@ -75,7 +75,7 @@ class Sequences:
     memories
         See `Transformer.forward`; with them, ``starts`` and ``steps`` also cover the ``M`` steps before.
     before
-        ``(B, *space.shape)``: the observation before the first. None: the first token sees zeros in its place.
+        ``(B, *space.shape)``: the observation before the first. None: it was the same.
     """
 
     observations: Tensor
@@ -89,8 +89,8 @@ class Sequences:
 class TransformerActorCritic(ObservationInput):
     """Actor and critic on one transformer.
 
-    A token is a linear function of the observation's features and, if so configured, of the action and of the features
-    before it.
+    A token is a linear function of the observation's features and, if so configured, of how they have changed and of
+    the action before.
 
     Parameters
     ----------
@@ -123,8 +123,11 @@ class TransformerActorCritic(ObservationInput):
         )
         self.head = ActionHead(action_space, heads.log_std_init)
         self.reads_actions = config.previous_action
-        self.looks_back = config.previous_observation
-        inputs = self.size * (1 + self.looks_back) + self.head.inputs * self.reads_actions
+        self.reads_changes = config.observation_change
+        self.change_normalizer: RunningNormalizer | None = None
+        if self.reads_changes and self.normalizer is not None:
+            self.change_normalizer = RunningNormalizer(self.size)
+        inputs = self.size * (1 + self.reads_changes) + self.head.inputs * self.reads_actions
         self.embedding = nn.Linear(inputs, config.width)
         orthogonal_(self.embedding, 1.0, generator)
         self.transformer = Transformer(config, generator)
@@ -134,17 +137,30 @@ class TransformerActorCritic(ObservationInput):
     @property
     def receptive_field(self) -> int:
         """How many steps before its own a step's output depends on."""
-        return self.transformer.receptive_field + self.looks_back
+        return self.transformer.receptive_field + self.reads_changes
 
     def read(self, observations: Tensor) -> Tensor:
         """Raw observations ``(N, *space.shape)`` to features ``(N, size)``."""
         return self.features(observations, self.embedding.weight.dtype)
 
-    def tokens(self, features: Tensor, observed: Tensor, previous: Tensor) -> Tensor:
-        """Features, those before them, and encoded actions before them to tokens; the axes before the last are kept."""
+    def tokens(self, features: Tensor, observed: Tensor, previous: Tensor, begins: Tensor) -> Tensor:
+        """Tokens ``(..., width)``.
+
+        Parameters
+        ----------
+        features, observed
+            ``(..., size)``: those of the observations, and of the observations before.
+        previous
+            ``(..., head.inputs)``: encoded actions before.
+        begins
+            ``(...)`` bool: where episodes begin, and nothing has changed.
+        """
         parts = [features]
-        if self.looks_back:
-            parts.append(observed)
+        if self.reads_changes:
+            change = features - observed
+            if self.change_normalizer is not None:
+                change = self.change_normalizer(change)
+            parts.append(change.masked_fill(begins[..., None], 0.0))
         if self.reads_actions:
             parts.append(previous)
         return self.embedding(torch.cat(parts, dim=-1))
@@ -152,16 +168,38 @@ class TransformerActorCritic(ObservationInput):
     def embed(self, sequences: Sequences) -> Tensor:
         """Tokens ``(B, T, width)`` of sequences."""
         batch, length = sequences.observations.shape[:2]
-        begins = sequences.starts[:, -length:, None]
+        begins = sequences.starts[:, -length:]
         features = self.read(sequences.observations.flatten(0, 1)).unflatten(0, (batch, length))
         previous = features.new_zeros(batch, length, self.head.inputs)
         if sequences.actions is not None:
-            previous = self.head.encode(sequences.actions.flatten(0, 1)).view_as(previous).masked_fill(begins, 0.0)
-        observed = features
-        if self.looks_back:
-            first = torch.zeros_like(features[:, 0]) if sequences.before is None else self.read(sequences.before)
-            observed = torch.cat([first[:, None], features[:, :-1]], dim=1).masked_fill(begins, 0.0)
-        return self.tokens(features, observed, previous)
+            previous = self.head.encode(sequences.actions.flatten(0, 1)).view_as(previous)
+            previous = previous.masked_fill(begins[..., None], 0.0)
+        return self.tokens(features, self._observed(features, sequences.before), previous, begins)
+
+    @torch.no_grad()
+    def learn_normalisation(self, observations: Tensor, begins: Tensor) -> None:
+        """Bring the statistics up to date.
+
+        Parameters
+        ----------
+        observations
+            ``(T, N, *space.shape)``: consecutive steps of ``N`` environments, raw.
+        begins
+            ``(T, N)`` bool: where episodes begin. What changes there is left out.
+        """
+        if self.normalizer is None:
+            return
+        self.normalizer.update(observations)
+        if self.change_normalizer is not None:
+            features = self.read(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
+            self.change_normalizer.update(features.diff(dim=0)[~begins[1:]])
+
+    def _observed(self, features: Tensor, before: Tensor | None) -> Tensor:
+        """Features before each of ``(B, T, size)``, given the raw observation before the first."""
+        if not self.reads_changes:
+            return features
+        first = features[:, 0] if before is None else self.read(before)
+        return torch.cat([first[:, None], features[:, :-1]], dim=1)
 
     def encode(self, sequences: Sequences, keep: list[Tensor] | None = None) -> Tensor:
         """Features ``(B, T, width)`` for actor and critic; see `Transformer.forward` for ``keep``."""
@@ -175,7 +213,7 @@ class TransformerActorCritic(ObservationInput):
         The caller sets ``memory.previous`` when it has acted, and calls ``memory.begin`` where episodes begin.
         """
         features = self.read(observation)
-        tokens = self.tokens(features, memory.observed, memory.previous)
+        tokens = self.tokens(features, memory.observed, memory.previous, memory.caches[0].count == 0)
         memory.observed = features
         return self.transformer.step(tokens, memory.caches)
 

@@ -18,22 +18,22 @@ class RecurrentActor(nn.Module):
     Attributes
     ----------
     state_names
-        Names of the state's tensors in order: ``count``, ``previous``, ``observed`` if tokens hold the observation
-        before, then ``keys_0``, ``values_0``, ... a layer.
+        Names of the state's tensors in order: ``count``, ``previous``, ``observed`` if tokens hold how
+        observations change, then ``keys_0``, ``values_0``, ... a layer.
     """
 
     def __init__(self, network: TransformerActorCritic) -> None:
         super().__init__()
         self.network = network
         layers = range(len(network.transformer.layers))
-        before = ("previous", "observed") if network.looks_back else ("previous",)
+        before = ("previous", "observed") if network.reads_changes else ("previous",)
         self.state_names = ("count", *before, *(f"{part}_{i}" for i in layers for part in ("keys", "values")))
 
     def empty_state(self, batch: int) -> tuple[Tensor, ...]:
         """State at the beginning of an episode; first axis ``batch``."""
         memory = self.network.empty_memory(batch)
         rings = (part for cache in memory.caches for part in (cache.k, cache.v))
-        before = (memory.previous, memory.observed) if self.network.looks_back else (memory.previous,)
+        before = (memory.previous, memory.observed) if self.network.reads_changes else (memory.previous,)
         return (memory.caches[0].count, *before, *rings)
 
     def forward(self, observation: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -41,8 +41,8 @@ class RecurrentActor(nn.Module):
         network = self.network
         count, previous, *rest = state
         features = network.read(observation)
-        observed = rest.pop(0) if network.looks_back else features
-        x = network.tokens(features, observed, previous)
+        observed = rest.pop(0) if network.reads_changes else features
+        x = network.tokens(features, observed, previous, count == 0)
         after: list[Tensor] = []
         for index, block in enumerate(network.transformer.layers):
             x, keys, values = block.advance(x, rest[2 * index], rest[2 * index + 1], count)
@@ -51,5 +51,5 @@ class RecurrentActor(nn.Module):
         action = network.head.to_environment(chosen)
         # For real numbers both are the same; clipped twice, ONNX's exporter loses one of the two.
         described = action.flatten(1) if network.head.log_std is not None else network.head.encode(chosen)
-        before = (described, features) if network.looks_back else (described,)
+        before = (described, features) if network.reads_changes else (described,)
         return (action, count + 1, *before, *after)

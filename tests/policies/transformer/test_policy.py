@@ -16,7 +16,7 @@ def made(**shape: object) -> TransformerPolicy:
 
 
 def test_a_state_can_be_used_again() -> None:
-    policy, rng = made(previous_observation=True), np.random.default_rng(0)
+    policy, rng = made(observation_change=True), np.random.default_rng(0)
     first, second = rng.standard_normal((2, 2, 3))
     _, state = policy.predict(first, deterministic=True)
     before = [part.clone() for part in state._parts()]
@@ -47,7 +47,7 @@ def test_episode_starts_are_one_an_environment() -> None:
 
 
 def test_saved_and_rebuilt_it_acts_the_same() -> None:
-    policy = made(previous_observation=True)
+    policy = made(observation_change=True)
     again = policy_from_state(policy.state_dict())
     seen = np.random.default_rng(0).standard_normal((6, 2, 3))
     state = other = None

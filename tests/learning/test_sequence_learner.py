@@ -329,8 +329,8 @@ def test_z_loss_needs_logits() -> None:
 
 
 def test_changes_are_normalised_by_what_they_are_within_episodes() -> None:
-    class Ramp(Ticks):
-        """Rises by a tenth or so a step, from starts that are many steps apart."""
+    class Wanderer(Ticks):
+        """Moves little from step to step, from starts that are far apart."""
 
         def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
             gymnasium.Env.reset(self, seed=seed)
@@ -338,14 +338,14 @@ def test_changes_are_normalised_by_what_they_are_within_episodes() -> None:
             return self._seen(), {}
 
         def step(self, action: Any) -> Any:
-            self._at = self._at + np.array([0.1, 0.2, 0.3]) * (1.0 + 0.1 * self.np_random.standard_normal(3))
+            self._at = self._at + np.array([0.1, 0.2, 0.3]) * (1.0 + 5.0 * self.np_random.standard_normal(3))
             ended = bool(self.np_random.random() < 0.1)
             return self._seen(), 0.0, ended, False, {}
 
         def _seen(self) -> np.ndarray:
             return self._at.astype(np.float32)
 
-    learner = made(Ramp, {"observation_change": True}, learning_rate=1e-9)
+    learner = made(Wanderer, {"observation_change": True}, learning_rate=1e-9)
     learner.iterate()
     network, timeline = learner.network, learner._timeline
     observations, starts = timeline.observations[:-1], timeline.starts[timeline.context : -1]
@@ -353,8 +353,8 @@ def test_changes_are_normalised_by_what_they_are_within_episodes() -> None:
     assert network.normalizer is not None
     features = network.normalizer(observations)
     change = network.change_normalizer(features.diff(dim=0))[~starts[1:]]
-    torch.testing.assert_close(change.std(0, correction=0), torch.ones(3), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(change.mean(0), torch.zeros(3), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(change.std(0, correction=0), torch.ones(3), rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(change.mean(0), torch.zeros(3), rtol=2e-3, atol=2e-3)
     # Without leaving jumps between episodes out they would be as large as the range.
     assert starts[1:].any()
-    assert (features.diff(dim=0)[starts[1:]].abs().max() > 20 * features.diff(dim=0)[~starts[1:]].abs().max()).item()
+    assert (features.diff(dim=0)[starts[1:]].abs().max() > 5 * features.diff(dim=0)[~starts[1:]].abs().max()).item()

@@ -20,22 +20,20 @@ def test_the_page_compares_memories(fake: Any, work: Path, tmp_path: Path) -> No
         return {**report, "eval_returns": [means[report["learner"]] + 0.02 * report["seed"]], "steps_per_second": 500.0}
 
     fake.change = change
-    result = measure(Options(envs=(MAZE,), seeds=2, steps=2000, jobs=1, work=work), lambda _: None)
+    result = measure(Options(env=MAZE, seeds=2, steps=2000, jobs=1, work=work), lambda _: None)
     page = result.to_markdown()
     row = "| 0.98 [0.97, 0.99] | 0.81 [0.80, 0.82] | 0.51 [0.50, 0.52] | 0.31 [0.30, 0.32] | 0.50 | 1.00 |"
     assert f"| {MAZE} {row}" in page
-    assert "transformer, sigmoid solves PassiveTMaze-v0" in page
-    assert "transformer, softmax solves no task" in page
+    assert "Solved by: transformer, sigmoid." in page
     # Half is what a policy without memory can expect, whatever the one that was trained earned.
-    assert "transformer, softmax's interval lies above that without memory, on PassiveTMaze-v0" in page
-    assert "LSTM's interval lies above that without memory, on no task" in page
+    assert "Interval above that without memory: transformer, sigmoid; transformer, softmax." in page
     assert f"| {MAZE} | 500 | 500 | 500 | 500 |" in page
     assert MemoryResult.load(result.save(tmp_path / "memory")).to_markdown() == page
 
 
 def test_all_learners_share_what_the_page_says_they_share() -> None:
     for env in memory.TASKS:
-        trainings = {name: memory.training(name, env, 0, 1000) for name in memory.LEARNERS}
+        trainings = {name: memory.training(name, env, 0, 1000) for name in memory.TASKS[env].learners}
         ours = trainings[SIGMOID].hyperparameters
         own = memory.TASKS[env].own
         for name in (SOFTMAX, LSTM, NONE):
@@ -44,6 +42,17 @@ def test_all_learners_share_what_the_page_says_they_share() -> None:
                     assert trainings[name].hyperparameters[key] == ours[key], (env, name, key)
         differing = {key for key in ours if ours[key] != trainings[SOFTMAX].hyperparameters[key]}
         assert differing == {"attention", *own.get(SOFTMAX, {})}
+
+
+def test_changes_are_compared_on_robots_with_and_without_a_window() -> None:
+    trainings = {name: memory.training(name, HOPPER, 0, 1000) for name in memory.TASKS[HOPPER].learners}
+    assert len({training.learner for training in trainings.values()}) == len(trainings)
+    plain, changes, alone = (
+        trainings[name].hyperparameters for name in (SIGMOID, memory.SIGMOID_CHANGES, memory.CHANGES_ALONE)
+    )
+    assert {key for key in plain if plain[key] != changes[key]} == {"observation_change"}
+    assert {key for key in changes if changes[key] != alone[key]} == {"window"}
+    assert alone["window"] == 1
 
 
 def test_each_of_our_methods_writes_the_report_that_its_study_wants() -> None:
@@ -82,7 +91,7 @@ def test_the_lstm_is_evaluated_with_its_state_and_its_normaliser() -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"seeds": 0}, "must be at least 1"), ({"envs": ("Hopper-v5",)}, "no settings for Hopper-v5 here")],
+    [({"seeds": 0}, "must be at least 1"), ({"env": "Hopper-v5"}, "no settings for Hopper-v5 here")],
 )
 def test_what_makes_no_study_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):

@@ -43,6 +43,17 @@ ATTENTION: dict[str, dict[str, Any]] = {
 
 BASE = "sigmoid, count, QK-norm"
 
+COMBINATIONS: dict[str, dict[str, Any]] = {
+    f"{attention}, {label}": {**settings, **change}
+    for label, change in {
+        "plain": {"residual": "plain"},
+        "Stable-SPAM": {"optimizer": "stable_spam"},
+        "plain, Stable-SPAM": {"residual": "plain", "optimizer": "stable_spam"},
+    }.items()
+    for attention, settings in ATTENTION.items()
+}
+"""What a factorial study adds at all rates: the other combinations of attention, residual and optimiser."""
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain residual": {"residual": "plain"},
     "LayerScale 0.1": {"layer_scale": 0.1},
@@ -79,6 +90,9 @@ class Options:
     """Trainings of each variant at each rate, with seeds 0, 1, ..."""
     steps: int = 100_000
     """Environment steps of each training."""
+    factorial: bool = False
+    """Whether every attention is also combined with the plain residual and with Stable-SPAM, at all rates: three times
+    as many trainings again."""
     jobs: int = field(default_factory=usable_cores)
     """Trainings that run at the same time, each on one core."""
     work: Path = Path("runs/ablation")
@@ -187,9 +201,10 @@ class AblationResult(Result):
 
     def tables(self) -> list[Table]:
         """Lay the numbers out as ``(title, columns, rows of text)``."""
+        combined = [name for name in COMBINATIONS if name in self.returns]
         attention = [
             [name, f"{self.top(name)[0]:.2f}", self.top(name)[1], self._sensitivity_text(name), *self._common(name)]
-            for name in ATTENTION
+            for name in (*ATTENTION, *combined)
         ]
         columns = ["attention", "best return", "at rate", "sensitivity to the rate", *_COMMON]
         options = []
@@ -197,7 +212,7 @@ class AblationResult(Result):
             at = [self.rates[name].index(rate) for rate in FEW_RATES]
             options.append([name, *(self._interval_text(name, index) for index in at), *self._common(name, at)])
         few = ["option", *(f"return at {rate:g}" for rate in FEW_RATES), *_COMMON]
-        every = [[name, *(self._interval_text(name, i) for i in range(len(RATES)))] for name in ATTENTION]
+        every = [[name, *(self._interval_text(name, i) for i in range(len(RATES)))] for name in (*ATTENTION, *combined)]
         return [
             ("Attention, over all rates", columns, attention),
             (f"One change at a time against {BASE}", few, options),
@@ -292,8 +307,10 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Abl
     known = [env for env, task in TASKS.items() if task.best is not None]
     if options.env not in known:
         raise UserError(f"the best returns on {options.env} are not known: choose from {', '.join(known)}")
-    rates = {**dict.fromkeys(ATTENTION, RATES), **dict.fromkeys(OPTIONS, FEW_RATES)}
-    changes = {**ATTENTION, **{name: {**ATTENTION[BASE], **change} for name, change in OPTIONS.items()}}
+    combinations = COMBINATIONS if options.factorial else {}
+    rates = {**dict.fromkeys((*ATTENTION, *combinations), RATES), **dict.fromkeys(OPTIONS, FEW_RATES)}
+    one_at_a_time = {name: {**ATTENTION[BASE], **change} for name, change in OPTIONS.items()}
+    changes = {**ATTENTION, **combinations, **one_at_a_time}
     trainings = {
         (variant, rate, seed): _training(variant, changes[variant], rate, seed, options)
         for seed in range(options.seeds)

@@ -92,3 +92,14 @@ def test_what_makes_no_study_is_refused() -> None:
         measure(Options(env="rlstab/HopperP-v0"))
     with pytest.raises(UserError, match="must be at least 1"):
         measure(Options(seeds=0))
+
+
+def test_a_factorial_study_has_every_combination(fake: Any, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablation, "OPTIONS", {})
+    fake.change = lambda report: report_with(report, 1.0)
+    result = measure(Options(seeds=1, steps=2000, jobs=1, work=work, factorial=True), lambda _: None)
+    assert len(fake.begun) == len(set(fake.begun)) == 4 * 2 * 2 * 2 * len(RATES)
+    varied = {(*(sorted(settings.items())),) for settings in (*ATTENTION.values(), *ablation.COMBINATIONS.values())}
+    assert len(varied) == 32
+    assert "| softmax, no norm, plain, Stable-SPAM | 1.00 |" in result.to_markdown()
+    assert "--factorial" in result.command

@@ -174,7 +174,8 @@ class SequenceLearner(OnPolicyLearner):
 
     def _learn_normalisation(self) -> None:
         timeline = self._timeline
-        self.network.learn_normalisation(timeline.observations[:-1], timeline.starts[timeline.context : -1])
+        begins = timeline.starts[timeline.context : -1]
+        self.network.learn_normalisation(timeline.observations[:-1], begins, timeline.newest_before)
 
     def _learning_rate(self) -> float:
         warmup = self._settings.warmup_steps

@@ -75,6 +75,11 @@ class Timeline(Rollout):
         """Action before the observation of ``step``, ``(num_envs, ...)``."""
         return self._previous[self.context + step]
 
+    @property
+    def newest_before(self) -> Tensor:
+        """Observations of the step before the rollout, ``(num_envs, ...)``; zeros before the first rollout."""
+        return self._observations[self.context - 1]
+
     def before(self) -> Sequences:
         """The steps before the rollout, one sequence a world."""
         return self.pieces(torch.arange(self.starts.shape[1], device=self.starts.device), 0, self.context)

@@ -35,8 +35,10 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, batch: Tensor) -> None:
-        """Merge a batch; its trailing axes make up ``dim``."""
+        """Merge a batch, which may be empty; its trailing axes make up ``dim``."""
         rows = batch.reshape(-1, self.mean.shape[0]).double()
+        if not len(rows):
+            return
         var, mean = torch.var_mean(rows, dim=0, correction=0)
         total = self.count + rows.shape[0]
         delta = mean - self.mean

@@ -82,10 +82,17 @@ class ObservationInput(nn.Module):
 
     def features(self, observation: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Network input ``(batch, size)`` from raw observations ``(batch, *space.shape)``."""
+        return self.normalized(self.flat(observation, dtype))
+
+    def flat(self, observation: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Do as `features` without normalising vectors."""
         if self.trunk is not None:
             image = observation.movedim(-1, 1) if self.channels_last else observation
             return self.trunk(image.float())
         if self.classes:
             return nn.functional.one_hot(observation.long() - self.first_class, self.classes).to(dtype)
-        flat = observation.to(dtype).flatten(start_dim=1)
+        return observation.to(dtype).flatten(start_dim=1)
+
+    def normalized(self, flat: Tensor) -> Tensor:
+        """Features of what `flat` returned."""
         return flat if self.normalizer is None else self.normalizer(flat)

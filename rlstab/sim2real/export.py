@@ -318,8 +318,8 @@ def _quiet() -> Generator[None]:
 
 
 def _normaliser(module: torch.nn.Module) -> Normaliser | None:
-    kind: Any = importlib.import_module("rlstab.policies.normalizer").RunningNormalizer
-    found: list[Any] = [part for part in module.modules() if isinstance(part, kind)]
+    kind: Any = importlib.import_module("rlstab.policies.observation_input").ObservationInput
+    found: list[Any] = [part.normalizer for part in module.modules() if isinstance(part, kind) and part.normalizer]
     if len(found) != 1:
         return None
     mean, var = (tuple(values.double().tolist()) for values in (found[0].mean, found[0].var))

@@ -182,7 +182,7 @@ def test_it_goes_on_from_a_state_as_if_nothing_had_happened(optimizer: str, cont
         config = SequenceConfig(
             n_steps=16, batch_size=32, sequence_length=8, optimizer=optimizer, context=context, warmup_steps=100
         )
-        shape = TransformerConfig(width=16, window=5, num_heads=2, sigma_reparam=True)
+        shape = TransformerConfig(width=16, window=5, num_heads=2, sigma_reparam=True, observation_change=True)
         return SequenceLearner(make_vec(ENV, num_envs=4), config, shape, seed=1)
 
     first = learner()
@@ -346,15 +346,28 @@ def test_changes_are_normalised_by_what_they_are_within_episodes() -> None:
             return self._at.astype(np.float32)
 
     learner = made(Wanderer, {"observation_change": True}, learning_rate=1e-9)
-    learner.iterate()
-    network, timeline = learner.network, learner._timeline
-    observations, starts = timeline.observations[:-1], timeline.starts[timeline.context : -1]
-    assert network.change_normalizer is not None
-    assert network.normalizer is not None
-    features = network.normalizer(observations)
-    change = network.change_normalizer(features.diff(dim=0))[~starts[1:]]
-    torch.testing.assert_close(change.std(0, correction=0), torch.ones(3), rtol=2e-3, atol=2e-3)
-    torch.testing.assert_close(change.mean(0), torch.zeros(3), rtol=2e-3, atol=2e-3)
-    # Without leaving jumps between episodes out they would be as large as the range.
-    assert starts[1:].any()
-    assert (features.diff(dim=0)[starts[1:]].abs().max() > 5 * features.diff(dim=0)[~starts[1:]].abs().max()).item()
+    changes = []
+    for _ in range(3):
+        learner.iterate()
+        timeline = learner._timeline
+        rows = torch.cat([timeline.newest_before[None], timeline.observations[:-1]]).double()
+        begins = timeline.starts[timeline.context : -1]
+        changes.append(rows.diff(dim=0)[~begins])
+    seen = torch.cat(changes)
+    statistics = learner.network.change_normalizer
+    assert statistics is not None
+    # The prior weighs 1e-4 samples.
+    torch.testing.assert_close(statistics.mean, seen.mean(0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(statistics.var, seen.var(0, correction=0), rtol=1e-3, atol=1e-3)
+    # Had the jumps between episodes been counted, they would dwarf everything.
+    assert (rows.diff(dim=0)[begins].var(0) > 10.0 * statistics.var).all()
+
+
+@pytest.mark.parametrize("kind", [MultiTicks, ContinuousTicks])
+def test_rollouts_of_one_step_have_changes_too(kind: type[Ticks]) -> None:
+    learner = made(kind, {"observation_change": True}, n_steps=1, sequence_length=1, batch_size=4)
+    for _ in range(3):
+        learner.iterate()
+    assert learner.network.change_normalizer is not None
+    assert all(value.isfinite().all() for value in learner.network.state_dict().values())
+    assert float(learner.network.change_normalizer.count) > 1.0

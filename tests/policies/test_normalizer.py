@@ -38,3 +38,11 @@ def test_observations_of_several_axes_are_flattened():
     normalizer = RunningNormalizer(6)
     normalizer.update(torch.arange(24.0).reshape(4, 2, 3))
     np.testing.assert_allclose(normalizer.mean.numpy(), torch.arange(24.0).reshape(4, 6).mean(0).numpy(), atol=1e-2)
+
+
+def test_an_empty_batch_changes_nothing():
+    normalizer = RunningNormalizer(2)
+    normalizer.update(torch.randn(5, 2))
+    before = {name: value.clone() for name, value in normalizer.state_dict().items()}
+    normalizer.update(torch.empty(0, 2))
+    assert all(torch.equal(value, before[name]) for name, value in normalizer.state_dict().items())

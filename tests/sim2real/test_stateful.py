@@ -35,8 +35,12 @@ def made(env_id: str, folder: Path, shape: dict[str, Any] | None = None) -> Robo
     env = make_vec(env_id, 2)
     config = TransformerConfig(**{"width": 16, "num_heads": 2, "window": 5, **(shape or {})})
     policy = TransformerPolicy(env.single_observation_space, env.single_action_space, config=config, seed=1)
+    network, generator = policy.module, torch.Generator().manual_seed(0)
+    for statistics in (network.normalizer, network.change_normalizer):
+        if statistics is not None:
+            statistics.update(0.3 + 2.0 * torch.randn(50, network.size, generator=generator))
     with torch.no_grad():
-        policy.module.actor.layers[-1].weight.mul_(30.0)
+        network.actor.layers[-1].weight.mul_(30.0)
     artefact = export_policy(policy, folder / "policy.onnx", layout_of(env, env_id), Training(env_id))
     env.close()
     return policy, artefact.path
@@ -148,3 +152,14 @@ def test_a_network_that_forgets_is_caught_by_the_test_vectors(robot: Robot) -> N
     policy.predict = lambda observation, state=None: remembering(observation)  # type: ignore[method-assign]
     with pytest.raises(UserError, match="test vector 1 gives an action that is off"):
         policy.check_test_vectors()
+
+
+def test_the_contract_has_the_statistics_of_observations_not_of_changes(tmp_path: Path) -> None:
+    policy, path = made(ROBOT, tmp_path, {"observation_change": True})
+    normaliser = read_artefact(path).contract.normaliser
+    network = policy.module
+    assert network.normalizer is not None
+    assert network.change_normalizer is not None
+    assert normaliser is not None
+    np.testing.assert_array_equal(normaliser.mean, network.normalizer.mean)
+    np.testing.assert_array_equal(normaliser.var, network.normalizer.var)

@@ -62,6 +62,6 @@ class TransformerConfig:
     """Whether a token holds the action of the step before, beside the observation."""
 
     observation_change: bool = False
-    """Whether a token holds how the observation has changed since the step before, normalised by how much it usually
-    does, beside the observation. From step to step positions change little against their range: without this,
-    velocities are slow to learn."""
+    """Whether a token holds how the observation has changed since the step before, beside the observation. Where
+    observations are normalised, so are changes, by how much they usually are: from step to step positions change little
+    against their range, and velocities are slow to learn without."""

@@ -31,7 +31,7 @@ class Memory:
     previous
         ``(B, head.inputs)``: the action before, as the network reads it; zero at an episode's first step.
     observed
-        ``(B, size)``: features of the observation before; not read at an episode's first step.
+        ``(B, size)``: the observation before, as `ObservationInput.flat` gives it; not read at an episode's first step.
     """
 
     caches: list[RingCache]
@@ -69,7 +69,7 @@ class Sequences:
         ``(B, T, ...)``: those taken at the step *before* each, as the head samples them. None: the network sees zeros
         in their place.
     starts
-        ``(B, M + T)`` bool: where episodes begin. The action before is not read there.
+        ``(B, M + T)`` bool: where episodes begin. What was before is not read there.
     steps
         ``(B, M + T)`` int64: number of each step in its episode.
     memories
@@ -140,24 +140,24 @@ class TransformerActorCritic(ObservationInput):
         return self.transformer.receptive_field + self.reads_changes
 
     def read(self, observations: Tensor) -> Tensor:
-        """Raw observations ``(N, *space.shape)`` to features ``(N, size)``."""
-        return self.features(observations, self.embedding.weight.dtype)
+        """Raw observations ``(N, *space.shape)`` to ``(N, size)``, not normalised."""
+        return self.flat(observations, self.embedding.weight.dtype)
 
-    def tokens(self, features: Tensor, observed: Tensor, previous: Tensor, begins: Tensor) -> Tensor:
+    def tokens(self, flat: Tensor, observed: Tensor, previous: Tensor, begins: Tensor) -> Tensor:
         """Tokens ``(..., width)``.
 
         Parameters
         ----------
-        features, observed
-            ``(..., size)``: those of the observations, and of the observations before.
+        flat, observed
+            ``(..., size)``: observations, and those before, from `read`.
         previous
             ``(..., head.inputs)``: encoded actions before.
         begins
             ``(...)`` bool: where episodes begin, and nothing has changed.
         """
-        parts = [features]
+        parts = [self.normalized(flat)]
         if self.reads_changes:
-            change = features - observed
+            change = flat - observed
             if self.change_normalizer is not None:
                 change = self.change_normalizer(change)
             parts.append(change.masked_fill(begins[..., None], 0.0))
@@ -169,15 +169,19 @@ class TransformerActorCritic(ObservationInput):
         """Tokens ``(B, T, width)`` of sequences."""
         batch, length = sequences.observations.shape[:2]
         begins = sequences.starts[:, -length:]
-        features = self.read(sequences.observations.flatten(0, 1)).unflatten(0, (batch, length))
-        previous = features.new_zeros(batch, length, self.head.inputs)
+        flat = self.read(sequences.observations.flatten(0, 1)).unflatten(0, (batch, length))
+        previous = flat.new_zeros(batch, length, self.head.inputs)
         if sequences.actions is not None:
             previous = self.head.encode(sequences.actions.flatten(0, 1)).view_as(previous)
             previous = previous.masked_fill(begins[..., None], 0.0)
-        return self.tokens(features, self._observed(features, sequences.before), previous, begins)
+        observed = flat
+        if self.reads_changes:
+            first = flat[:, 0] if sequences.before is None else self.read(sequences.before)
+            observed = torch.cat([first[:, None], flat[:, :-1]], dim=1)
+        return self.tokens(flat, observed, previous, begins)
 
     @torch.no_grad()
-    def learn_normalisation(self, observations: Tensor, begins: Tensor) -> None:
+    def learn_normalisation(self, observations: Tensor, begins: Tensor, before: Tensor) -> None:
         """Bring the statistics up to date.
 
         Parameters
@@ -186,20 +190,14 @@ class TransformerActorCritic(ObservationInput):
             ``(T, N, *space.shape)``: consecutive steps of ``N`` environments, raw.
         begins
             ``(T, N)`` bool: where episodes begin. What changes there is left out.
+        before
+            ``(N, *space.shape)``: observations of the step before.
         """
-        if self.normalizer is None:
-            return
-        self.normalizer.update(observations)
+        if self.normalizer is not None:
+            self.normalizer.update(observations)
         if self.change_normalizer is not None:
-            features = self.read(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
-            self.change_normalizer.update(features.diff(dim=0)[~begins[1:]])
-
-    def _observed(self, features: Tensor, before: Tensor | None) -> Tensor:
-        """Features before each of ``(B, T, size)``, given the raw observation before the first."""
-        if not self.reads_changes:
-            return features
-        first = features[:, 0] if before is None else self.read(before)
-        return torch.cat([first[:, None], features[:, :-1]], dim=1)
+            flat = torch.cat([before[None], observations]).flatten(2).double()
+            self.change_normalizer.update(flat.diff(dim=0)[~begins])
 
     def encode(self, sequences: Sequences, keep: list[Tensor] | None = None) -> Tensor:
         """Features ``(B, T, width)`` for actor and critic; see `Transformer.forward` for ``keep``."""
@@ -212,9 +210,9 @@ class TransformerActorCritic(ObservationInput):
 
         The caller sets ``memory.previous`` when it has acted, and calls ``memory.begin`` where episodes begin.
         """
-        features = self.read(observation)
-        tokens = self.tokens(features, memory.observed, memory.previous, memory.caches[0].count == 0)
-        memory.observed = features
+        flat = self.read(observation)
+        tokens = self.tokens(flat, memory.observed, memory.previous, memory.caches[0].count == 0)
+        memory.observed = flat
         return self.transformer.step(tokens, memory.caches)
 
     @torch.no_grad()

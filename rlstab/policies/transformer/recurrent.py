@@ -40,9 +40,9 @@ class RecurrentActor(nn.Module):
         """Raw float32 observations ``(batch, *space.shape)`` and a state to an action and the next state."""
         network = self.network
         count, previous, *rest = state
-        features = network.read(observation)
-        observed = rest.pop(0) if network.reads_changes else features
-        x = network.tokens(features, observed, previous, count == 0)
+        flat = network.read(observation)
+        observed = rest.pop(0) if network.reads_changes else flat
+        x = network.tokens(flat, observed, previous, count == 0)
         after: list[Tensor] = []
         for index, block in enumerate(network.transformer.layers):
             x, keys, values = block.advance(x, rest[2 * index], rest[2 * index + 1], count)
@@ -51,5 +51,5 @@ class RecurrentActor(nn.Module):
         action = network.head.to_environment(chosen)
         # For real numbers both are the same; clipped twice, ONNX's exporter loses one of the two.
         described = action.flatten(1) if network.head.log_std is not None else network.head.encode(chosen)
-        before = (described, features) if network.reads_changes else (described,)
+        before = (described, flat) if network.reads_changes else (described,)
         return (action, count + 1, *before, *after)

@@ -24,6 +24,9 @@ CHANGES_ALONE = "changes alone"
 LEARNERS = (SIGMOID, SOFTMAX, LSTM, NONE)
 ON_ROBOTS = (*LEARNERS, SIGMOID_CHANGES, SOFTMAX_CHANGES, CHANGES_ALONE)
 
+FIRST_TUNING_SEED = 100
+"""Seeds from here on are for `rlstab bench tuning`: settings must not be chosen by what they are compared on."""
+
 _TRANSFORMERS: dict[str, dict[str, Any]] = {
     SIGMOID: {"attention": "sigmoid", "observation_change": False},
     SOFTMAX: {"attention": "softmax", "observation_change": False},
@@ -74,9 +77,9 @@ class Options:
     """What to train."""
 
     env: str = "rlstab/PassiveTMaze-v0"
-    """Task: rlstab/PassiveTMaze-v0, RepeatPreviousEasy-v0, HopperP-v0 or HalfCheetahP-v0."""
+    """Task: rlstab/PassiveTMaze-v0, rlstab/RepeatPreviousEasy-v0, rlstab/HopperP-v0 or rlstab/HalfCheetahP-v0."""
     seeds: int = 5
-    """Trainings of each learner, with seeds 0, 1, ..."""
+    """Trainings of each learner, with seeds 0, 1, ..., at most 100: those from 100 on chose the settings."""
     steps: int | None = None
     """Environment steps of each training. None: as the task needs."""
     jobs: int = field(default_factory=usable_cores)
@@ -91,8 +94,8 @@ class MemoryResult(Study):
 
     kind: ClassVar[str] = "memory"
     about: ClassVar[str] = """
-Return of PPO with a transformer (`rlstab train transformer_ppo` with its preset; attention by sigmoid or by softmax,
-nothing else differs), with an LSTM (sb3-contrib's RecurrentPPO, 64 units each for actor and critic), and without memory
+Return of PPO with a transformer (`rlstab train transformer_ppo`; attention by sigmoid or by softmax, nothing else
+differs), with an LSTM (sb3-contrib's RecurrentPPO, 64 units each for actor and critic), and without memory
 (`rlstab train ppo`), for equally many environment steps on the same batched tasks. *Return* is the mean of 20
 deterministic episodes of the final policy; intervals are 95 % percentile bootstraps over seeds by rliable.
 
@@ -101,10 +104,10 @@ In the passive T-maze (arXiv:2307.03864) a cue at the first step tells where to 
 not the velocities. *Above that without memory* is an interval that lies above that of the network without memory, and
 above the best that can be expected without memory where that is known. *Solved*: nine tenths of what memory is worth.
 
-Where *changes* is said, the transformer's tokens also hold how the observation has changed since the step before
-(`--observation-change`), which the presets of the robots have; *changes alone* is such a transformer with a window of
-one step. The LSTM and the network without memory do not see changes: compare them with the transformers that do not
-either.
+Where *changes* is said, the transformer's tokens also hold how the observation has changed since the step before, as in
+the robots' presets; the others have `--no-observation-change`. *Changes alone* is such a transformer with `--window 1`,
+for which there is nothing to attend to. The LSTM and the network without memory do not see changes: they are compared
+with the transformers that do not either, and those that do with changes alone.
 
 Rollouts, minibatches, rates, discounts and clips are the same for all learners on a task unless the table of settings
 says otherwise. On the T-maze all memories have the best of eight settings each
@@ -131,19 +134,25 @@ by sigmoid, from eight at half the length with one seed; those without memory ar
         assert task.blind is not None
         return self.interval(env, learner)[0] >= task.blind + 0.9 * (task.best - task.blind)
 
-    def ahead(self, env: str, learner: str) -> bool:
-        """Whether the whole interval lies above that without memory, and above the best expected return without."""
+    def ahead(self, env: str, learner: str, floor: str = NONE) -> bool:
+        """Whether the whole interval lies above another's, and above the best expected return without memory."""
         blind = TASKS[env].blind
-        floor = self.interval(env, NONE)[2]
-        return self.interval(env, learner)[1] > (floor if blind is None else max(floor, blind))
+        other = self.interval(env, floor)[2]
+        return self.interval(env, learner)[1] > (other if blind is None else max(other, blind))
 
     def summary(self) -> dict[str, Scalar]:
         """Whose memory pays."""
         env = self.envs[0]
-        names = [name for name in self.learners if name != NONE]
-        facts = {"interval above that without memory": _names(name for name in names if self.ahead(env, name))}
+        blind_to_changes = (SIGMOID, SOFTMAX, LSTM)
+        facts = {
+            "interval above that without memory": _names(name for name in blind_to_changes if self.ahead(env, name))
+        }
         if _known(env):
-            facts = {"solved by": _names(name for name in names if self.solved(env, name)), **facts}
+            solved = _names(name for name in blind_to_changes if self.solved(env, name))
+            facts = {"solved by": solved, **facts}
+        if CHANGES_ALONE in self.learners:
+            ahead = (n for n in (SIGMOID_CHANGES, SOFTMAX_CHANGES) if self.ahead(env, n, CHANGES_ALONE))
+            facts["interval above that of changes alone"] = _names(ahead)
         return dict(facts)
 
     def verdict(self) -> str:
@@ -186,6 +195,8 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Mem
     """
     if min(options.seeds, options.steps or 1, options.jobs) < 1:
         raise UserError("seeds, steps and jobs must be at least 1")
+    if options.seeds > FIRST_TUNING_SEED:
+        raise UserError(f"seeds from {FIRST_TUNING_SEED} on are those that chose the settings: ask for no more seeds")
     env = options.env
     if env not in TASKS:
         raise UserError(f"no settings for {env} here: choose from {', '.join(TASKS)}")

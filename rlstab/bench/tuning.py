@@ -14,7 +14,7 @@ from rlstab.analysis.bootstrap import FloatArray
 from rlstab.analysis.result import Result, Scalar
 from rlstab.bench import memory
 from rlstab.bench.conditions import Conditions, command_line, markdown_table
-from rlstab.bench.memory import LSTM, SIGMOID, SOFTMAX, TASKS
+from rlstab.bench.memory import FIRST_TUNING_SEED, LSTM, SIGMOID, SOFTMAX, TASKS
 from rlstab.bench.study import page_name
 from rlstab.bench.trainings import collect, conditions_of
 from rlstab.errors import UserError
@@ -30,9 +30,6 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "rlstab/RepeatPreviousEasy-v0": {"learning_rate": (1e-3, 3e-3, 1e-2), "ent_coef": (0.01, 0.03)},
 }
 """Task to what is tried of each setting; every combination is."""
-
-# Far from the seeds of the study, which must not be those that the settings were chosen by.
-_FIRST_SEED = 100
 
 
 @dataclass(frozen=True)
@@ -115,23 +112,30 @@ class TuningResult(Result):
         digits = TASKS[self.env].digits
         chosen = {name: self.best(name) for name in self.returns}
 
-        def cell(name: str, row: int) -> str:
-            seeds = self.returns[name][row]
-            text = f"{seeds.mean():.{digits}f} ({', '.join(f'{value:.{digits}f}' for value in seeds)})"
-            return f"**{text}**" if chosen[name] == row else text
+        def cell(values: FloatArray, row: int, best: int) -> str:
+            seeds = f" ({', '.join(f'{value:.{digits}f}' for value in values[row])})" if values.shape[1] > 1 else ""
+            text = f"{values[row].mean():.{digits}f}{seeds}"
+            return f"**{text}**" if best == row else text
 
-        rows = [[_spell(p), *(cell(name, row) for name in self.returns)] for row, p in enumerate(self.points)]
+        def table(values: Mapping[str, FloatArray]) -> list[str]:
+            rows = [
+                [_spell(point), *(cell(values[name], row, chosen[name]) for name in values)]
+                for row, point in enumerate(self.points)
+            ]
+            return markdown_table(["setting", *values], rows)
+
         lines = [f"# {self.title}", "", ABOUT.strip(), "", f"Made by `{self.command}`.", ""]
         lines += [*(f"* {name}: {value}." for name, value in self.summary().items()), ""]
         lines += [f"![Return of every training, setting by setting]({self.name}.png)", ""]
-        lines += ["## Mean return, and that of each seed", "", *markdown_table(["setting", *self.returns], rows), ""]
+        lines += ["## Return of the final policy: mean, and that of each seed", "", *table(self.returns), ""]
+        lines += ["## Return of all training episodes", "", *table(self.earned), ""]
         return "\n".join([*lines, *self.conditions.section(self.settings)])
 
 
 ABOUT = """
 What `rlstab bench memory` compares has been tuned here: the same settings for each memory, equally often, with seeds
-that the comparison does not use. All else is the transformer's preset for the task. The best mean return of the final
-policy (20 deterministic episodes a seed) is in bold; among equals, that which earned most in training.
+that the comparison does not use. All else is as there. The best mean return of the final policy (20 deterministic
+episodes a seed) is in bold; among equals, that which earned most in training.
 """
 
 
@@ -150,7 +154,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Tun
     grid = GRIDS[options.env]
     points = tuple(dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
     steps = options.steps or TASKS[options.env].steps
-    seeds = range(_FIRST_SEED, _FIRST_SEED + options.seeds)
+    seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + options.seeds)
     trainings = {
         (learner, row, seed): memory.training(learner, options.env, seed, steps, point, _report_name(learner, point))
         for seed in seeds

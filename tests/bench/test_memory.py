@@ -55,6 +55,15 @@ def test_changes_are_compared_on_robots_with_and_without_a_window() -> None:
     assert alone["window"] == 1
 
 
+def test_transformers_with_changes_are_held_against_changes_alone(fake: Any, work: Path) -> None:
+    means = {"sigmoid": 3, "softmax": 1, "lstm": 3, "perceptron": 1}
+    means |= {"sigmoid_changes": 5, "softmax_changes": 9, "changes_alone": 6}
+    fake.change = lambda report: {**report, "eval_returns": [100.0 * means[report["learner"]] + report["seed"]]}
+    facts = measure(Options(env=HOPPER, seeds=2, steps=2000, jobs=1, work=work), lambda _: None).summary()
+    assert facts["interval above that without memory"] == "transformer, sigmoid; LSTM"
+    assert facts["interval above that of changes alone"] == "softmax, changes"
+
+
 def test_each_of_our_methods_writes_the_report_that_its_study_wants() -> None:
     settings = {"n_steps": 16, "batch_size": 128, "num_envs": 8, "width": 8, "num_heads": 2, "monitor_every": 1}
     training = method_worker.training("transformer_ppo", "sigmoid", MAZE, 1, 200, settings)
@@ -91,7 +100,11 @@ def test_the_lstm_is_evaluated_with_its_state_and_its_normaliser() -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"seeds": 0}, "must be at least 1"), ({"env": "Hopper-v5"}, "no settings for Hopper-v5 here")],
+    [
+        ({"seeds": 0}, "must be at least 1"),
+        ({"seeds": 101}, "seeds from 100 on are those that chose the settings"),
+        ({"env": "Hopper-v5"}, "no settings for Hopper-v5 here"),
+    ],
 )
 def test_what_makes_no_study_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):

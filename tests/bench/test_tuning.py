@@ -36,7 +36,8 @@ def test_every_learner_has_the_same_budget(result: TuningResult, fake: Any) -> N
 
 def test_its_seeds_are_not_those_of_the_comparison(result: TuningResult, fake: Any) -> None:
     assert {seed for _, _, seed in fake.begun} == {100, 101}
-    assert memory.Options().seeds < 100
+    with pytest.raises(UserError, match="seeds from 100 on"):
+        memory.measure(memory.Options(seeds=101))
 
 
 def test_the_best_setting_is_that_of_the_highest_return_and_then_of_what_was_earned(result: TuningResult) -> None:
@@ -49,6 +50,7 @@ def test_the_page_is_drawn_and_comes_back_from_its_numbers(result: TuningResult,
     page = result.to_markdown()
     row = "| learning_rate 0.003, ent_coef 0.03, n_epochs 8 | 1.00 (1.00, 1.00) | 1.00 (1.00, 1.00) "
     assert f"{row}| **1.00 (1.00, 1.00)** |" in page
+    assert "| learning_rate 0.003, ent_coef 0.03, n_epochs 8 | 0.03 (0.03, 0.03) | 0.03 (0.03, 0.03) " in page
     assert TuningResult.load(result.save(tmp_path / "tuning")).to_markdown() == page
     assert write_docs(result, tmp_path).name == "tuning_passivetmaze_v0.md"
     assert (tmp_path / "tuning_passivetmaze_v0.png").stat().st_size > 10_000

@@ -85,7 +85,10 @@ TASKS: dict[str, Task] = {
 In the passive T-maze (arXiv:2307.03864) a cue at the first step tells where to turn 50 steps later. Each memory has the
 best of eight settings, [tried equally often](tuning_passivetmaze_v0.md) with a seed that is not used here.
 """,
-        own={LSTM: {"learning_rate": 3e-3}},
+        own={
+            SOFTMAX: {"learning_rate": 3e-3, "n_epochs": 4},
+            LSTM: {"learning_rate": 1e-3, "ent_coef": 0.03, "n_epochs": 8},
+        },
     ),
     "rlstab/RepeatPreviousEasy-v0": Task(
         steps=400_000,

@@ -43,7 +43,7 @@ _SHARED = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """What a task is about."""
 
@@ -55,6 +55,8 @@ class Task:
     """Best expected return without memory, where it is known."""
     digits: int
     """Decimals of its returns."""
+    about: str
+    """What is to be remembered and how the settings were chosen, in Markdown."""
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Learner to what suits it better than the settings of the transformer with sigmoid."""
     learners: tuple[str, ...] = LEARNERS
@@ -64,11 +66,58 @@ class Task:
 # Stable-Baselines3's defaults, which serve perceptrons well on these robots.
 _SMALL_STEPS = {"num_envs": 8, "n_steps": 256, "batch_size": 64, "n_epochs": 10}
 
+_ROBOT = """
+Of the robot only the positions are seen, not the velocities. Where *changes* is said, the transformer's tokens also
+hold how the observation has changed since the step before, as in the preset of the task; the others have
+`--no-observation-change`. *Changes alone* is such a transformer with `--window 1`, which has nothing to attend to. The
+LSTM and the network without memory do not see changes: they are compared with the transformers that do not either, and
+those that do with changes alone. The settings were chosen with the transformer by sigmoid, from eight at half the
+length with one seed; those without memory are Stable-Baselines3's defaults.
+"""
+
 TASKS: dict[str, Task] = {
-    "rlstab/PassiveTMaze-v0": Task(300_000, 1.0, 0.5, 2, own={LSTM: {"learning_rate": 3e-3}}),
-    "rlstab/RepeatPreviousEasy-v0": Task(400_000, 1.0, -0.49, 2),
-    "rlstab/HopperP-v0": Task(1_000_000, None, None, 0, own={NONE: _SMALL_STEPS}, learners=ON_ROBOTS),
-    "rlstab/HalfCheetahP-v0": Task(1_000_000, None, None, 0, own={NONE: _SMALL_STEPS}, learners=ON_ROBOTS),
+    "rlstab/PassiveTMaze-v0": Task(
+        steps=300_000,
+        best=1.0,
+        blind=0.5,
+        digits=2,
+        about="""
+In the passive T-maze (arXiv:2307.03864) a cue at the first step tells where to turn 50 steps later. Each memory has the
+best of eight settings, [tried equally often](tuning_passivetmaze_v0.md) with a seed that is not used here.
+""",
+        own={
+            SOFTMAX: {"learning_rate": 3e-3, "n_epochs": 4},
+            LSTM: {"learning_rate": 1e-3, "ent_coef": 0.03, "n_epochs": 8},
+        },
+    ),
+    "rlstab/RepeatPreviousEasy-v0": Task(
+        steps=400_000,
+        best=1.0,
+        blind=-0.49,
+        digits=2,
+        about="""
+In RepeatPrevious (POPGym, arXiv:2303.01859) the action names the card three before the newest. Three rates (5e-4, 1e-3,
+3e-3) were tried with one seed by the transformers and by the LSTM, and each has its best.
+""",
+    ),
+    "rlstab/HopperP-v0": Task(
+        steps=1_000_000,
+        best=None,
+        blind=None,
+        digits=0,
+        about=_ROBOT,
+        own={NONE: _SMALL_STEPS},
+        learners=ON_ROBOTS,
+    ),
+    "rlstab/HalfCheetahP-v0": Task(
+        steps=1_000_000,
+        best=None,
+        blind=None,
+        digits=0,
+        about=_ROBOT,
+        own={NONE: _SMALL_STEPS},
+        learners=ON_ROBOTS,
+    ),
 }
 
 
@@ -96,28 +145,19 @@ class MemoryResult(Study):
     about: ClassVar[str] = """
 Return of PPO with a transformer (`rlstab train transformer_ppo`; attention by sigmoid or by softmax, nothing else
 differs), with an LSTM (sb3-contrib's RecurrentPPO, 64 units each for actor and critic), and without memory
-(`rlstab train ppo`), for equally many environment steps on the same batched tasks. *Return* is the mean of 20
-deterministic episodes of the final policy; intervals are 95 % percentile bootstraps over seeds by rliable.
-
-In the passive T-maze (arXiv:2307.03864) a cue at the first step tells where to turn 50 steps later. In RepeatPrevious
-(POPGym, arXiv:2303.01859) the action names the card three before the newest. Of the robots only the positions are seen,
-not the velocities. *Above that without memory* is an interval that lies above that of the network without memory, and
-above the best that can be expected without memory where that is known. *Solved*: nine tenths of what memory is worth.
-
-Where *changes* is said, the transformer's tokens also hold how the observation has changed since the step before, as in
-the robots' presets; the others have `--no-observation-change`. *Changes alone* is such a transformer with `--window 1`,
-for which there is nothing to attend to. The LSTM and the network without memory do not see changes: they are compared
-with the transformers that do not either, and those that do with changes alone.
-
-Rollouts, minibatches, rates, discounts and clips are the same for all learners on a task unless the table of settings
-says otherwise. On the T-maze all memories have the best of eight settings each
-([how they did](tuning_passivetmaze_v0.md)). On RepeatPrevious three rates (5e-4, 1e-3, 3e-3) were tried with one seed
-by the transformers and by the LSTM, and each has its best. On the robots the settings were chosen with the transformer
-by sigmoid, from eight at half the length with one seed; those without memory are Stable-Baselines3's defaults.
+(`rlstab train ppo`), for equally many environment steps on the same batched worlds. *Return* is the mean of 20
+deterministic episodes of the final policy; intervals are 95 % percentile bootstraps over seeds by rliable. Rollouts,
+minibatches, rates, discounts and clips are the same for all learners unless the table of settings says otherwise.
+*Above that without memory* is an interval that lies above that of the network without memory, and above the best that
+can be expected without memory where that is known; *solved* is nine tenths of what memory is worth.
 """
 
     steps_per_second: dict[str, dict[str, float]]
     """Task to learner to environment steps a second on one core, evaluation left out; mean over seeds."""
+
+    def description(self) -> str:
+        """See `Study.description`."""
+        return f"{self.about.strip()}\n\n{TASKS[self.envs[0]].about.strip()}"
 
     def interval_text(self, env: str, learner: str) -> str:
         """See `Study.interval_text`."""

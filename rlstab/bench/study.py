@@ -45,6 +45,10 @@ class Study(Result):
     conditions: Conditions
     settings: dict[str, Any]
 
+    def description(self) -> str:
+        """Say what was done, in Markdown."""
+        return self.about.strip()
+
     @abstractmethod
     def verdict(self) -> str:
         """One sentence: what came out."""
@@ -106,7 +110,7 @@ class Study(Result):
 
     def to_markdown(self) -> str:
         """Write the page for the documentation."""
-        lines = [f"# {self.title}", "", self.about.strip(), "", f"Made by `{self.command}`.", ""]
+        lines = [f"# {self.title}", "", self.description(), "", f"Made by `{self.command}`.", ""]
         lines += [f"**{self.verdict()}**", ""]
         lines += [f"![Training return against environment steps, for each task and learner]({self.name}.png)", ""]
         for title, columns, rows in self.tables():

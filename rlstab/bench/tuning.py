@@ -15,7 +15,7 @@ from rlstab.analysis.result import Result, Scalar
 from rlstab.bench import memory
 from rlstab.bench.conditions import Conditions, command_line, markdown_table
 from rlstab.bench.memory import FIRST_TUNING_SEED, LSTM, SIGMOID, SOFTMAX, TASKS
-from rlstab.bench.study import page_name
+from rlstab.bench.study import Table, page_name
 from rlstab.bench.trainings import collect, conditions_of
 from rlstab.errors import UserError
 from rlstab.runs.provenance import usable_cores
@@ -107,8 +107,8 @@ class TuningResult(Result):
         """Nothing: a study is whole or not made."""
         return []
 
-    def to_markdown(self) -> str:
-        """Write the page for the documentation."""
+    def tables(self) -> list[Table]:
+        """Lay the numbers out as ``(title, columns, rows of text)``; the best setting of each learner is in bold."""
         digits = TASKS[self.env].digits
         chosen = {name: self.best(name) for name in self.returns}
 
@@ -117,18 +117,25 @@ class TuningResult(Result):
             text = f"{values[row].mean():.{digits}f}{seeds}"
             return f"**{text}**" if best == row else text
 
-        def table(values: Mapping[str, FloatArray]) -> list[str]:
-            rows = [
+        def rows(values: Mapping[str, FloatArray]) -> list[list[str]]:
+            return [
                 [_spell(point), *(cell(values[name], row, chosen[name]) for name in values)]
                 for row, point in enumerate(self.points)
             ]
-            return markdown_table(["setting", *values], rows)
 
+        columns = ["setting", *self.returns]
+        return [
+            ("Return of the final policy: mean, and that of each seed", columns, rows(self.returns)),
+            ("Return of all training episodes", columns, rows(self.earned)),
+        ]
+
+    def to_markdown(self) -> str:
+        """Write the page for the documentation."""
         lines = [f"# {self.title}", "", ABOUT.strip(), "", f"Made by `{self.command}`.", ""]
         lines += [*(f"* {name}: {value}." for name, value in self.summary().items()), ""]
         lines += [f"![Return of every training, setting by setting]({self.name}.png)", ""]
-        lines += ["## Return of the final policy: mean, and that of each seed", "", *table(self.returns), ""]
-        lines += ["## Return of all training episodes", "", *table(self.earned), ""]
+        for title, columns, rows in self.tables():
+            lines += [f"## {title}", "", *markdown_table(columns, rows), ""]
         return "\n".join([*lines, *self.conditions.section(self.settings)])
 
 
@@ -178,7 +185,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Tun
         returns=table(lambda report: float(np.mean(report["eval_returns"]))),
         earned=table(lambda report: float(np.mean([value for _, value in report["episodes"]]))),
         conditions=conditions_of(_by_learner(found), ours=SIGMOID),
-        settings={"environment steps": steps, "seeds": f"{seeds.start} to {seeds[-1]}"},
+        settings={"environment steps": steps, "seeds": ", ".join(map(str, seeds))},
     )
 
 

@@ -51,6 +51,7 @@ def test_the_page_is_drawn_and_comes_back_from_its_numbers(result: TuningResult,
     row = "| learning_rate 0.003, ent_coef 0.03, n_epochs 8 | 1.00 (1.00, 1.00) | 1.00 (1.00, 1.00) "
     assert f"{row}| **1.00 (1.00, 1.00)** |" in page
     assert "| learning_rate 0.003, ent_coef 0.03, n_epochs 8 | 0.03 (0.03, 0.03) | 0.03 (0.03, 0.03) " in page
+    assert [len(rows) for _, _, rows in result.tables()] == [8, 8]
     assert TuningResult.load(result.save(tmp_path / "tuning")).to_markdown() == page
     assert write_docs(result, tmp_path).name == "tuning_passivetmaze_v0.md"
     assert (tmp_path / "tuning_passivetmaze_v0.png").stat().st_size > 10_000

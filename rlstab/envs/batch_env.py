@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from rlstab.envs.disturbance import Disturbance, attach_all, listed, required_fields
 from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
-from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import Task
 from rlstab.envs.worlds import check_batch, chosen_worlds, where_in_episodes
 from rlstab.errors import NonFiniteState, UserError
@@ -69,7 +68,7 @@ class BatchEnv(VectorEnv):
         self.task = task
         self.num_envs = num_envs
         fields = tuple(dict.fromkeys((*task.fields, *required_fields(disturbances))))
-        self.physics = MujocoPhysics(task.model_path(), num_envs, fields, num_threads)
+        self.physics = task.make_physics(num_envs, fields, num_threads)
         self.max_episode_steps = _time_limit(max_episode_steps, task.max_episode_steps)
         self.dt = self.physics.timestep * task.frame_skip
         self.observation_terms = task.observation_terms(self.physics.model)

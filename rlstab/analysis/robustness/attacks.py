@@ -195,7 +195,8 @@ class CrossEntropy(Attack):
         """See `Attack.search`."""
         _check(steps, channels, energy)
         size = min(self.coefficients or steps, steps)
-        basis = np.eye(steps) if self.coefficients is None else fft.idct(np.eye(steps)[:size], norm="ortho", axis=1)
+        units = np.eye(steps)[:size]
+        basis = units if self.coefficients is None else np.asarray(fft.idct(units, norm="ortho", axis=1), np.float64)
         count = max(2, round(self.elites * self.population))
         mean, std = np.zeros((size, channels)), np.ones((size, channels))
         best, found = -np.inf, np.zeros((steps, channels))

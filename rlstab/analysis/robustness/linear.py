@@ -220,7 +220,7 @@ def solve_game(system: LinearSystem, level: float, iterations: int = 200_000) ->
             break
         p = after
     closed = np.linalg.solve(eye + spread @ p, a)
-    control = np.linalg.solve(r, b.T @ p @ closed)
+    control: FloatArray = np.linalg.solve(r, b.T @ p @ closed).astype(np.float64)
     if not close(system, control).is_stable:
         return None
     return GameSolution(level, p, control, e.T @ p @ closed / level**2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import cont2discrete
+from scipy.linalg import expm
 
 from rlstab.errors import UserError
 
@@ -108,5 +108,6 @@ SYSTEMS = {"S1": scalar_system, "S2": double_integrator, "S3": cart_pole}
 
 def _held(a: FloatArray, inputs: FloatArray, dt: float) -> tuple[FloatArray, FloatArray]:
     """Discretise exactly, with inputs that are held over each step."""
-    found = cont2discrete((a, inputs, np.eye(len(a)), np.zeros_like(inputs)), dt, method="zoh")
-    return np.asarray(found[0]), np.asarray(found[1])
+    n, m = inputs.shape
+    exponent = np.asarray(expm(dt * np.block([[a, inputs], [np.zeros((m, n + m))]])), np.float64)
+    return exponent[:n, :n], exponent[:n, n:]

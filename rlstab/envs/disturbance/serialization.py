@@ -9,6 +9,7 @@ from typing import Any
 
 from rlstab.envs.disturbance.delay import ActionDelay, ObservationDelay
 from rlstab.envs.disturbance.interface import Disturbance
+from rlstab.envs.disturbance.decided import DecidedForce
 from rlstab.envs.disturbance.noise import ObservationNoise
 from rlstab.envs.disturbance.parameters import PARAMETERS, GravityTilt, ParameterScale
 from rlstab.envs.disturbance.ranges import Range, Scalar
@@ -20,6 +21,7 @@ _KINDS: dict[str, type[Disturbance]] = {
     for kind in (
         ExternalWrench,
         RandomForce,
+        DecidedForce,
         ObservationNoise,
         ParameterScale,
         GravityTilt,

@@ -90,6 +90,8 @@ class BatchEnv(VectorEnv):
         self._episode = np.full(num_envs, -1, np.int64)
         self.elapsed_steps = np.zeros(num_envs, np.int64)
         self.total_steps = 0
+        self.reward_terms: dict[str, FloatArray] = {}
+        """Terms of the last step's reward, ``(num_envs,)`` each."""
         self._all_worlds = np.arange(num_envs)
         self._before = task.measure(self.physics)
         # Last observation returned: what a partial reset gives again for the worlds that go on.
@@ -176,6 +178,7 @@ class BatchEnv(VectorEnv):
         self.elapsed_steps += 1
         self.total_steps += 1
         terms, terminated = task.outcome(self._before, physics, action, self.dt)
+        self.reward_terms = terms
         reward = functools.reduce(np.add, terms.values())
         observation = task.observe(physics)
         # Sums of squares: finite only if every term is, and cheaper than looking at each.

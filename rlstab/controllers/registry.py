@@ -266,3 +266,13 @@ register(
         observations=("continuous", "discrete"),
     )
 )
+register(
+    MethodInfo(
+        name="hinf",
+        summary="PPO against a learned disturber under an H-infinity constraint; for controllers that hold when pushed",
+        package="rlstab.controllers.hinf",
+        config_name="HInfConfig",
+        actions=("continuous",),
+        observations=("continuous",),
+    )
+)

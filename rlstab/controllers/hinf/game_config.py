@@ -50,7 +50,7 @@ class GameConfig(OnPolicyConfig):
     """Step of the multiplier, for each update and unit of the constraint."""
 
     body: str = ""
-    """Body that is pushed. Empty: the task's own."""
+    """Body that is pushed. Empty: the one that suits the robot."""
 
     max_force: float = field(default=0.15, metadata={"min": 0.0, "unit": "force units"})
     """Longest force."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rlstab.envs.disturbance.attachment import attach_all, required_fields
+from rlstab.envs.disturbance.decided import DecidedForce
 from rlstab.envs.disturbance.delay import ActionDelay, ObservationDelay
 from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView
-from rlstab.envs.disturbance.decided import DecidedForce
 from rlstab.envs.disturbance.noise import ObservationNoise
 from rlstab.envs.disturbance.parameters import GravityTilt, ParameterScale
 from rlstab.envs.disturbance.ranges import Range

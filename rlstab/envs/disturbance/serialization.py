@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from rlstab.envs.disturbance.decided import DecidedForce
 from rlstab.envs.disturbance.delay import ActionDelay, ObservationDelay
 from rlstab.envs.disturbance.interface import Disturbance
-from rlstab.envs.disturbance.decided import DecidedForce
 from rlstab.envs.disturbance.noise import ObservationNoise
 from rlstab.envs.disturbance.parameters import PARAMETERS, GravityTilt, ParameterScale
 from rlstab.envs.disturbance.ranges import Range, Scalar

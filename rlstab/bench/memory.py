@@ -12,6 +12,7 @@ import numpy as np
 from rlstab.analysis.result import Scalar
 from rlstab.bench import method_worker, sb3_lstm
 from rlstab.bench.conditions import command_line
+from rlstab.bench.reports import Report
 from rlstab.bench.study import Study, Table, by_task, page_name
 from rlstab.bench.trainings import Training, collect, conditions_of
 from rlstab.controllers.transformer_ppo.config import TransformerPPOConfig
@@ -153,7 +154,8 @@ can be expected without memory where that is known; *solved* is nine tenths of w
 """
 
     steps_per_second: dict[str, dict[str, float]]
-    """Task to learner to environment steps a second on one core, evaluation left out; mean over seeds."""
+    """Task to learner to environment steps a second of processor time, evaluation left out; mean over seeds, NaN where
+    processor time was not taken."""
 
     def description(self) -> str:
         """See `Study.description`."""
@@ -217,7 +219,7 @@ can be expected without memory where that is known; *solved* is nine tenths of w
             for name in self.learners
         ]
         seeds = [f"seed {seed}" for seed in range(len(per_seed[0]) - 2)]
-        speeds = [[env, *(f"{self.steps_per_second[env][name]:,.0f}" for name in self.learners)] for env in self.envs]
+        speeds = [[env, *(_whole(self.steps_per_second[env][name]) for name in self.learners)] for env in self.envs]
         return [
             self.comparison(),
             ("Return of each seed", ["task", "learner", *seeds], per_seed),
@@ -248,7 +250,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Mem
     }
     found = collect(trainings, options.work, options.jobs, on_progress)
     reports = {(env, name): [found[env, name, seed] for seed in range(options.seeds)] for name in task.learners}
-    speeds = {name: float(np.mean([r["steps_per_second"] for r in reports[env, name]])) for name in task.learners}
+    speeds = {name: float(np.mean([_speed(report) for report in reports[env, name]])) for name in task.learners}
     return MemoryResult(
         name=page_name("memory", (env,), ()),
         title=f"Tasks that need a memory: {env.removeprefix('rlstab/')}",
@@ -301,6 +303,15 @@ def _known(env: str) -> bool:
 
 def _digits(env: str) -> int:
     return TASKS[env].digits
+
+
+def _speed(report: Report) -> float:
+    # Other trainings run beside it: what passes on the clock says little.
+    return report["total_steps"] / report["processor_seconds"] if "processor_seconds" in report else float("nan")
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}" if np.isfinite(value) else "-"
 
 
 def _names(names: Iterable[str]) -> str:

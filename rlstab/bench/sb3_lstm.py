@@ -63,9 +63,9 @@ def train_and_evaluate(
                     episodes.append([self.num_timesteps, float(info["episode"]["r"])])
             return True
 
-    start = time.perf_counter()
+    start, processor_start = time.perf_counter(), time.process_time()
     model.learn(total_steps, callback=Watch())
-    train_seconds = time.perf_counter() - start
+    train_seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
     evaluation = evaluate(_Normalising(model), env_id, episodes=eval_episodes, seed=EVALUATION_SEED + seed)
     return {
         "learner": name,
@@ -75,6 +75,7 @@ def train_and_evaluate(
         "hyperparameters": hyper,
         "train_seconds": train_seconds,
         "steps_per_second": model.num_timesteps / train_seconds,
+        "processor_seconds": processor_seconds,
         "episodes": episodes,
         "eval_returns": [float(value) for value in evaluation.returns],
     }

@@ -17,7 +17,7 @@ def test_the_page_compares_memories(fake: Any, work: Path, tmp_path: Path) -> No
     means = {"sigmoid": 0.97, "softmax": 0.8, "lstm": 0.5, "perceptron": 0.3}
 
     def change(report: dict[str, Any]) -> dict[str, Any]:
-        return {**report, "eval_returns": [means[report["learner"]] + 0.02 * report["seed"]], "steps_per_second": 500.0}
+        return {**report, "eval_returns": [means[report["learner"]] + 0.02 * report["seed"]], "processor_seconds": 4.0}
 
     fake.change = change
     result = measure(Options(env=MAZE, seeds=2, steps=2000, jobs=1, work=work), lambda _: None)
@@ -27,7 +27,7 @@ def test_the_page_compares_memories(fake: Any, work: Path, tmp_path: Path) -> No
     assert "Solved by: transformer, sigmoid." in page
     # Half is what a policy without memory can expect, whatever the one that was trained earned.
     assert "Interval above that without memory: transformer, sigmoid; transformer, softmax." in page
-    assert f"| {MAZE} | 500 | 500 | 500 | 500 |" in page
+    assert f"| {MAZE} | 816 | 816 | 816 | 816 |" in page
     assert MemoryResult.load(result.save(tmp_path / "memory")).to_markdown() == page
 
 
@@ -83,6 +83,7 @@ def test_the_lstm_writes_the_report_that_its_study_wants() -> None:
     assert training.fits(report)
     assert len(report["eval_returns"]) == 2
     assert report["episodes"]
+    assert report["processor_seconds"] > 0.0
 
 
 def test_the_lstm_is_evaluated_with_its_state_and_its_normaliser() -> None:

@@ -145,11 +145,10 @@ def mjbatch_physics(task: str, worlds: int, threads: int) -> Built:
 
 def rlstab_physics(task: str, worlds: int, threads: int) -> Built:
     """Build our engine without observation, reward and termination: what the task costs on top."""
-    from rlstab.envs.physics.mujoco_engine import MujocoPhysics
     from rlstab.envs.registry import make_task
 
     definition = make_task(task)
-    physics = MujocoPhysics(definition.model_path(), worlds, definition.fields, threads)
+    physics = definition.make_physics(worlds, definition.fields, threads)
     _, frame_skip, space, starts = _physics(task, worlds)
     qpos, qvel = (np.array(part) for part in zip(*starts, strict=True))
     everyone, due = np.arange(worlds), _EpisodeClock(task, worlds)

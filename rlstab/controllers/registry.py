@@ -38,6 +38,8 @@ class MethodInfo:
     """What its policies read; a Box counts as continuous whatever its numbers, images included."""
     zero_based: bool = False
     """Whether discrete actions must be numbered from zero."""
+    native_only: bool = False
+    """Whether it needs a native environment, on whose bodies it pushes."""
 
     def config_class(self) -> type[BaseConfig]:
         """Import the configuration dataclass (and nothing heavier)."""
@@ -96,7 +98,7 @@ def check_observations(method: str, env_id: str, space: spaces.Space[Any]) -> No
     kind = kind_of(space)
     if kind in get(method).observations:
         return
-    able = [other.name for other in methods() if kind in other.observations]
+    able = [other.name for other in for_any_environment() if kind in other.observations]
     remedy = f"train it with {' or '.join(able)}" if able else "flatten it with gymnasium.wrappers.FlattenObservation"
     raise UserError(f"{env_id} observes a {type(space).__name__}, which {method} does not read; {remedy}")
 
@@ -117,14 +119,14 @@ def check_actions(method: str, env_id: str, space: spaces.Space[Any]) -> None:
         what = f"{method} acts in real numbers, but the actions of {env_id} are whole ones: {space}"
         raise UserError(f"{what}; {WHOLE_NUMBERS_REMEDY}")
     if info.zero_based and isinstance(space, spaces.Discrete) and space.start != 0:
-        able = [other.name for other in methods() if kind in other.actions and not other.zero_based]
+        able = [other.name for other in for_any_environment() if kind in other.actions and not other.zero_based]
         raise UserError(
             f"{method} numbers its actions from 0, but those of {env_id} start at {space.start}; train it with "
             f"{' or '.join(able)}, or shift its actions with gymnasium.wrappers.TransformAction"
         )
     if kind in info.actions:
         return
-    able = [other.name for other in methods() if kind in other.actions]
+    able = [other.name for other in for_any_environment() if kind in other.actions]
     remedy = f"train it with {' or '.join(able)}" if able else "wrap it so that its actions are a Box or Discrete"
     raise UserError(f"{method} needs {' or '.join(info.actions)} actions, but {env_id} has {space}; {remedy}")
 
@@ -160,6 +162,11 @@ def register(info: MethodInfo) -> None:
 def methods() -> tuple[MethodInfo, ...]:
     """Every registered method, in order of registration."""
     return tuple(_METHODS.values())
+
+
+def for_any_environment() -> tuple[MethodInfo, ...]:
+    """Methods that train in other people's environments too."""
+    return tuple(info for info in methods() if not info.native_only)
 
 
 def get(name: str) -> MethodInfo:
@@ -264,5 +271,16 @@ register(
         config_name="TransformerPPOConfig",
         actions=("continuous", "discrete", "multi-discrete", "multi-binary"),
         observations=("continuous", "discrete"),
+    )
+)
+register(
+    MethodInfo(
+        name="hinf",
+        summary="PPO against a learned disturber under an H-infinity constraint; for controllers that hold when pushed",
+        package="rlstab.controllers.hinf",
+        config_name="HInfConfig",
+        actions=("continuous",),
+        observations=("continuous",),
+        native_only=True,
     )
 )

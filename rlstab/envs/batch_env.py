@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from rlstab.envs.disturbance import Disturbance, attach_all, listed, required_fields
 from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
-from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import Task
 from rlstab.envs.worlds import check_batch, chosen_worlds, where_in_episodes
 from rlstab.errors import NonFiniteState, UserError
@@ -69,7 +68,7 @@ class BatchEnv(VectorEnv):
         self.task = task
         self.num_envs = num_envs
         fields = tuple(dict.fromkeys((*task.fields, *required_fields(disturbances))))
-        self.physics = MujocoPhysics(task.model_path(), num_envs, fields, num_threads)
+        self.physics = task.make_physics(num_envs, fields, num_threads)
         self.max_episode_steps = _time_limit(max_episode_steps, task.max_episode_steps)
         self.dt = self.physics.timestep * task.frame_skip
         self.observation_terms = task.observation_terms(self.physics.model)
@@ -91,6 +90,8 @@ class BatchEnv(VectorEnv):
         self._episode = np.full(num_envs, -1, np.int64)
         self.elapsed_steps = np.zeros(num_envs, np.int64)
         self.total_steps = 0
+        self.reward_terms: dict[str, FloatArray] = {}
+        """Terms of the last step's reward, ``(num_envs,)`` each."""
         self._all_worlds = np.arange(num_envs)
         self._before = task.measure(self.physics)
         # Last observation returned: what a partial reset gives again for the worlds that go on.
@@ -177,6 +178,7 @@ class BatchEnv(VectorEnv):
         self.elapsed_steps += 1
         self.total_steps += 1
         terms, terminated = task.outcome(self._before, physics, action, self.dt)
+        self.reward_terms = terms
         reward = functools.reduce(np.add, terms.values())
         observation = task.observe(physics)
         # Sums of squares: finite only if every term is, and cheaper than looking at each.

@@ -11,7 +11,7 @@ def register() -> None:
     Importing `rlstab.envs` does this; ``gymnasium.make("rlstab.envs:rlstab/Hopper-v5")`` needs no import.
     """
     from rlstab.envs import memory
-    from rlstab.envs.gym_mujoco import ALL_TASKS, TASKS, VARIANT_OF
+    from rlstab.envs.tasks import ALL_TASKS, TASKS, VARIANT_OF
 
     for name in ALL_TASKS:
         env_id = f"rlstab/{name}" if name in TASKS else name

@@ -23,7 +23,7 @@ _PREFIX = "rlstab/"
 
 def native_ids() -> list[str]:
     """Ids of gymnasium's that run in batched native code, without the ``rlstab/`` prefix."""
-    from rlstab.envs.gym_mujoco import TASKS
+    from rlstab.envs.tasks import TASKS
 
     return list(TASKS)
 
@@ -31,9 +31,9 @@ def native_ids() -> list[str]:
 def own_ids() -> list[str]:
     """Ids of this package's own environments: ``rlstab/...``, without a namesake in gymnasium."""
     from rlstab.envs import memory
-    from rlstab.envs.gym_mujoco import VARIANT_OF
+    from rlstab.envs.tasks import OWN_TASKS
 
-    return [*VARIANT_OF, *memory.TASKS, *memory.ROOMS]
+    return [*OWN_TASKS, *memory.TASKS, *memory.ROOMS]
 
 
 def make_task(env_id: str, **task_kwargs: Any) -> Task:
@@ -51,7 +51,7 @@ def make_task(env_id: str, **task_kwargs: Any) -> Task:
     UserError
         No native task has this id, or it has no such constant.
     """
-    from rlstab.envs.gym_mujoco import ALL_TASKS
+    from rlstab.envs.tasks import ALL_TASKS
 
     full = resolve_id(env_id)
     name = _native_name(full)
@@ -186,7 +186,7 @@ def make_vec(
 
 def _native_name(full: str) -> str | None:
     """Under which name the tasks have an id; None if they don't. Those that gymnasium has need no prefix."""
-    from rlstab.envs.gym_mujoco import ALL_TASKS, TASKS
+    from rlstab.envs.tasks import ALL_TASKS, TASKS
 
     if full in ALL_TASKS:
         return full
@@ -203,7 +203,7 @@ def _needs_memory(full: str) -> bool:
 
 def _settings(name: str) -> set[str]:
     """Constants of a native task."""
-    from rlstab.envs.gym_mujoco import ALL_TASKS
+    from rlstab.envs.tasks import ALL_TASKS
 
     return {field.name for field in dataclasses.fields(ALL_TASKS[name])}
 
@@ -223,7 +223,7 @@ def _refuse_own_without_prefix(env_id: str) -> None:
 
 def _refuse_what_no_backend_has(env_id: str, kwargs: Mapping[str, Any]) -> None:
     """Complain about a setting that neither a native task nor gymnasium's environment of the same name has."""
-    from rlstab.envs.gym_mujoco import TASKS
+    from rlstab.envs.tasks import TASKS
 
     if env_id not in TASKS or not kwargs:
         return
@@ -256,7 +256,7 @@ def _constructor_arguments(env_id: str) -> set[str] | None:
 
 
 def _why_not_native(env_id: str | Callable[[], Any], kwargs: dict[str, Any], backend: Backend) -> str:
-    from rlstab.envs.gym_mujoco import TASKS
+    from rlstab.envs.tasks import TASKS
 
     rule = "disturbances act on native environments only"
     name = _native_name(env_id) if isinstance(env_id, str) else None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from rlstab.envs.physics.interface import BoolArray, FloatArray, PhysicsState
+from rlstab.envs.physics.interface import BoolArray, FloatArray, Physics, PhysicsState
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Task(ABC):
     fields: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def model_path(self) -> Path:
-        """The MJCF file."""
+    def make_physics(self, num_envs: int, fields: tuple[str, ...], num_threads: int | None) -> Physics:
+        """Make the engine that steps ``num_envs`` worlds; ``fields`` are the derived quantities to be copied out."""
 
     @abstractmethod
     def observation_terms(self, model: Any) -> tuple[ObservationTerm, ...]:

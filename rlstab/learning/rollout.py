@@ -48,6 +48,7 @@ class Rollout:
         self.actions = storage.actions(n_steps, num_envs, device=device)
         self.rewards = torch.zeros(n_steps, num_envs, device=device)
         self.dones = torch.zeros(n_steps, num_envs, device=device)
+        self._terminated = np.zeros((n_steps, num_envs), bool)
         # Sparse by design: (step, world, last observation) of episodes that a time limit cut.
         self._truncated: list[tuple[int, int, NDArray[Any]]] = []
 
@@ -71,11 +72,16 @@ class Rollout:
     ) -> None:
         """Store what the environments returned for ``step``."""
         self.rewards[step].copy_(torch.from_numpy(reward))
+        self._terminated[step] = terminated
         done = terminated | truncated
         self.dones[step].copy_(torch.from_numpy(done))
         if infos:
             for world in np.flatnonzero(truncated & ~terminated).tolist():
                 self._truncated.append((step, world, np.array(infos["final_obs"][world])))
+
+    def terminations(self, step: int) -> NDArray[np.bool_]:
+        """Whether a step ended an episode other than by a time limit, ``(num_envs,)``."""
+        return self._terminated[step]
 
     def truncations(self, since: int = 0) -> tuple[Tensor, Tensor, Tensor] | None:
         """Steps ``(k,)``, worlds ``(k,)`` and last observations ``(k, ...)`` of episodes cut by a time limit.

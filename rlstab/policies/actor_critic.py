@@ -25,6 +25,8 @@ class NetworkConfig:
 
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers, the same for actor and critic; behind the convolutional trunk there are none."""
+    actor_hidden_sizes: tuple[int, ...] | None = None
+    """Those of the actor where they are others; ``()``: the actor is linear."""
     activation: str = "tanh"
     """Hidden activation: tanh, relu, elu or silu."""
     log_std_init: float = 0.0
@@ -57,7 +59,8 @@ class ActorCritic(ObservationInput):
         self.head = ActionHead(action_space, config.log_std_init)
         inputs = self.size
         hidden = config.hidden_sizes if self.trunk is None else ()
-        self.actor = MLP((inputs, *hidden, self.head.inputs), config.activation, 0.01, generator)
+        own = hidden if config.actor_hidden_sizes is None or self.trunk is not None else config.actor_hidden_sizes
+        self.actor = MLP((inputs, *own, self.head.inputs), config.activation, 0.01, generator)
         self.critic = MLP((inputs, *hidden, 1), config.activation, 1.0, generator)
 
     def decide(self, observation: Tensor) -> Tensor:

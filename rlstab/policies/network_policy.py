@@ -55,4 +55,5 @@ class NetworkPolicy(TorchPolicy):
 
 def spelled_sizes(network: dict[str, Any]) -> dict[str, Any]:
     """Make the layers of a network's configuration a tuple again, which JSON has as a list."""
-    return {**network, "hidden_sizes": tuple(network["hidden_sizes"])}
+    sizes = ("hidden_sizes", "actor_hidden_sizes")
+    return {name: tuple(value) if name in sizes and value is not None else value for name, value in network.items()}

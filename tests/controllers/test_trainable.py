@@ -13,6 +13,7 @@ from rlstab.envs.gym_vector import gymnasium_vec
 from rlstab.errors import UserError
 from rlstab.runs.config import from_json, to_json
 
+ANYWHERE = [info.name for info in registry.for_any_environment()]
 VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
 WHOLE = spaces.Box(-2, 2, (1,), np.int32)
 OBSERVATIONS = [
@@ -59,7 +60,7 @@ def make(method: str, observation_space: Any, action_space: Any) -> Any:
     return info.make_learner(config, gymnasium_vec(lambda: Spaces(observation_space, action_space)))
 
 
-@pytest.mark.parametrize("method", [info.name for info in registry.methods()])
+@pytest.mark.parametrize("method", ANYWHERE)
 @pytest.mark.parametrize(
     ("observation", "action"), [(s, VECTOR) for s in OBSERVATIONS] + [(VECTOR, s) for s in ACTIONS]
 )
@@ -72,7 +73,7 @@ def test_what_is_said_of_a_method_is_what_it_does(method, observation, action):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("method", [info.name for info in registry.methods()])
+@pytest.mark.parametrize("method", ANYWHERE)
 def test_dqn_and_the_others_on_discrete_actions(method):
     """The grid above has continuous actions wherever observations vary, which DQN never takes."""
     for observation in OBSERVATIONS:

@@ -35,6 +35,7 @@ def test_python_runs() -> None:
         "artefacts.md",
         "attention.md",
         "transformer.md",
+        "hinf.md",
     ]
     assert {page.name for page in PAGES if blocks(page, "python")} <= set(order)
     for name in order:

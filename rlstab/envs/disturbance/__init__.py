@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlstab.envs.disturbance.attachment import attach_all, required_fields
+from rlstab.envs.disturbance.decided import DecidedForce
 from rlstab.envs.disturbance.delay import ActionDelay, ObservationDelay
 from rlstab.envs.disturbance.interface import Disturbance, Effect, EnvView
 from rlstab.envs.disturbance.noise import ObservationNoise
@@ -13,6 +14,7 @@ from rlstab.envs.disturbance.wrench import ExternalWrench, RandomForce
 
 __all__ = [
     "ActionDelay",
+    "DecidedForce",
     "Disturbance",
     "Effect",
     "EnvView",

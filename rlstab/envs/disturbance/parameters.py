@@ -236,6 +236,8 @@ def _field_of(model: Any, name: str) -> NDArray[Any]:
     """A copy of the model field ``name``, which may be dotted (``opt.gravity``)."""
     value = model
     for part in name.split("."):
+        if not hasattr(value, part):
+            raise UserError(f"the model has no {name} that could be changed")
         value = getattr(value, part)
     return np.array(value)
 

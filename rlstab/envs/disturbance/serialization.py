@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from rlstab.envs.disturbance.decided import DecidedForce
 from rlstab.envs.disturbance.delay import ActionDelay, ObservationDelay
 from rlstab.envs.disturbance.interface import Disturbance
 from rlstab.envs.disturbance.noise import ObservationNoise
@@ -20,6 +21,7 @@ _KINDS: dict[str, type[Disturbance]] = {
     for kind in (
         ExternalWrench,
         RandomForce,
+        DecidedForce,
         ObservationNoise,
         ParameterScale,
         GravityTilt,

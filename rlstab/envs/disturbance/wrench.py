@@ -19,7 +19,14 @@ from rlstab.errors import UserError
 Frame = Literal["world", "body"]
 
 
-def _check_frame(frame: str) -> None:
+def check_frame(frame: str) -> None:
+    """Refuse what is no frame of a wrench.
+
+    Raises
+    ------
+    UserError
+        It is neither ``"world"`` nor ``"body"``.
+    """
     if frame not in ("world", "body"):
         message = f"a wrench's frame is 'world' or 'body', not '{frame}'"
         raise UserError(message)
@@ -70,7 +77,7 @@ class ExternalWrench(Disturbance):
         super().__post_init__()
         object.__setattr__(self, "force", as_vector("force", self.force))
         object.__setattr__(self, "torque", as_vector("torque", self.torque))
-        _check_frame(self.frame)
+        check_frame(self.frame)
         check_bounds("start_s", self.start_s, 0.0)
         check_bounds("duration_s", self.duration_s, 0.0, infinite=True)
         if self.period_s is not None:
@@ -134,7 +141,7 @@ class RandomForce(Disturbance):
         check_bounds("magnitude", self.magnitude, 0.0)
         check_bounds("hold_steps", self.hold_steps, 1, fixed=True, whole=True)
         check_bounds("probability", self.probability, 0.0, 1.0, fixed=True)
-        _check_frame(self.frame)
+        check_frame(self.frame)
         if self.directions not in _DIRECTIONS:
             message = f"directions are one of {', '.join(_DIRECTIONS)}, not '{self.directions}'"
             raise UserError(message)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlstab.envs.gym_mujoco.model_file import assets_folder
+from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import Task
 from rlstab.errors import UserError
 
@@ -37,6 +38,10 @@ class GymMujocoTask(Task, ABC):
         if not scale >= 0:
             message = f"{self.id}: reset_noise_scale must be 0 or more, got {scale}"
             raise UserError(message)
+
+    def make_physics(self, num_envs: int, fields: tuple[str, ...], num_threads: int | None) -> MujocoPhysics:
+        """MuJoCo on threads."""
+        return MujocoPhysics(self.model_path(), num_envs, fields, num_threads)
 
     def model_path(self) -> Path:
         """The MJCF file."""

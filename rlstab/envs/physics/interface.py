@@ -80,3 +80,7 @@ class Physics(PhysicsState, Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         ...
+
+    def close(self) -> None:
+        """End what runs beside the caller."""
+        ...

@@ -13,6 +13,7 @@ import pytest
 from rlstab.envs.batch_env import BatchEnv
 from rlstab.envs.disturbance import Disturbance
 from rlstab.envs.physics.interface import BoolArray, FloatArray, PhysicsState
+from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import ObservationTerm, Task
 
 MODEL = """
@@ -43,8 +44,8 @@ class FreeBox(Task):
     frame_skip: ClassVar[int] = 5
     file: Path = Path()
 
-    def model_path(self) -> Path:
-        return self.file
+    def make_physics(self, num_envs: int, fields: tuple[str, ...], num_threads: int | None) -> MujocoPhysics:
+        return MujocoPhysics(self.file, num_envs, fields, num_threads)
 
     def observation_terms(self, model: Any) -> tuple[ObservationTerm, ...]:
         return (ObservationTerm("qpos", model.nq), ObservationTerm("qvel", model.nv))

@@ -1,0 +1,1 @@
+"""Training against a learned disturber under an H-infinity constraint."""

@@ -1,0 +1,80 @@
+"""The dual variables of the game: the multiplier of the constraint, and eta, the bound on the gain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rlstab.controllers.hinf.game_config import GameConfig
+
+
+@dataclass
+class Dual:
+    """Multiplier and bound, moved after every update.
+
+    Parameters
+    ----------
+    multiplier, eta
+        Present values.
+    ratio
+        Running mean of the ratio of cost to intensity; ``None`` before the first measurement.
+    updates
+        Updates with a disturbance so far.
+    pressed
+        Updates since the multiplier was last below its largest value.
+    """
+
+    multiplier: float
+    eta: float
+    ratio: float | None = None
+    updates: int = 0
+    pressed: int = 0
+
+    def step(self, config: GameConfig, cost: float, intensity: float, scale: float) -> float:
+        """Move both by the constraint of a rollout.
+
+        Parameters
+        ----------
+        config
+            Rates and limits.
+        cost, intensity
+            Means over the disturbed steps: the cost above that of the worlds which nobody disturbs, and the squared
+            force.
+        scale
+            Largest cost of a step, or its usual size where there is none: the unit of the constraint.
+
+        Returns
+        -------
+        float
+            ``(eta |d|^2 - C) / scale``, positive where the constraint holds.
+        """
+        slack = (self.eta * intensity - cost) / scale
+        self.multiplier = min(max(self.multiplier - config.multiplier_rate * slack, 0.0), config.multiplier_max)
+        self.pressed = self.pressed + 1 if self.multiplier >= config.multiplier_max else 0
+        if intensity > 0.0:
+            ratio = cost / intensity
+            self.ratio = ratio if self.ratio is None else 0.9 * self.ratio + 0.1 * ratio
+        self.updates += 1
+        if self.updates % config.eta_every == 0 and config.eta_rate < 1.0:
+            if slack >= 0.0 and self.multiplier < 0.1 * config.multiplier_max:
+                self.eta = max(config.eta_min, config.eta_rate * self.eta)
+            elif self.pressed >= config.eta_every:
+                self.eta *= 1.1
+        return slack
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.multiplier, self.eta = float(state["multiplier"]), float(state["eta"])
+        self.ratio = None if state["ratio"] is None else float(state["ratio"])
+        self.updates, self.pressed = int(state["updates"]), int(state["pressed"])
+
+
+def force_limit(config: GameConfig, done: float) -> float:
+    """Longest force, as a share of its final value, when a share ``done`` of the training is over."""
+    if done < config.warmup:
+        return 0.0
+    return min(1.0, (done - config.warmup) / config.ramp) if config.ramp > 0.0 else 1.0

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlstab.controllers import registry
+from rlstab.controllers.hinf.config import HInfConfig
+from rlstab.controllers.hinf.pushes import push_of
+from rlstab.controllers.runs import configure
+from rlstab.errors import UserError
+
+
+def test_forces_on_a_robot_are_measured_in_its_weight() -> None:
+    push = push_of(HInfConfig(env="Hopper-v5", max_force=0.2))
+    assert push.unit == pytest.approx(155.0, abs=2.0)
+    assert push.force.body == "torso"
+    assert push.force.directions == "sagittal"
+    assert push.force.max_force == pytest.approx(0.2 * push.unit)
+
+
+def test_units_and_bodies_can_be_chosen() -> None:
+    push = push_of(HInfConfig(env="Walker2d-v5", body="foot", force_unit=1.0, max_force=5.0))
+    assert (push.unit, push.force.max_force, push.force.body) == (1.0, 5.0, "foot")
+    assert push_of(HInfConfig(env="rlstab/LinearQuadratic-S2-v0")).unit == 1.0
+
+
+def test_a_robot_is_trained_on_and_pushed() -> None:
+    settings = {"n_steps": 16, "batch_size": 64, "num_envs": 8, "warmup": 0.0, "ramp": 0.0, "hidden_sizes": (16,)}
+    learner: Any = registry.get("hinf").make_learner(configure("hinf", "Hopper-v5", total_steps=1000, **settings))
+    metrics = learner.iterate()
+    assert metrics["game/force"] > 0.0
+    assert 0.0 <= metrics["game/cost"] <= 1.0
+    assert learner.env.disturbances[0].max_force == pytest.approx(0.15 * 155.0, rel=0.02)
+    action, _ = learner.predict(np.zeros((8, 11)), deterministic=True)
+    assert action.shape == (8, 3)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "words"),
+    [
+        ("CartPole-v1", "CartPole-v1 is none"),
+        ("Reacher-v5", "which body of Reacher-v5 to push: name it with --body"),
+    ],
+)
+def test_what_cannot_be_pushed_is_refused(env_id: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        registry.get("hinf").make_learner(configure("hinf", env_id))

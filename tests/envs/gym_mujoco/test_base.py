@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rlstab.envs.gym_mujoco import TASKS
 from rlstab.envs.gym_mujoco.hopper import Hopper
+from rlstab.envs.tasks import TASKS
 from rlstab.errors import UserError
 
 

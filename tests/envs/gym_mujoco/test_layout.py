@@ -6,9 +6,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from rlstab.envs.gym_mujoco import TASKS, layout
+from rlstab.envs.gym_mujoco import layout
 from rlstab.envs.registry import make_vec
 from rlstab.envs.task import ObservationTerm
+from rlstab.envs.tasks import TASKS
 
 EVERY_JOINT = mujoco.MjModel.from_xml_string(
     """<mujoco><worldbody>

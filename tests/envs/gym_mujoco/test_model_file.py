@@ -7,8 +7,8 @@ from pathlib import Path
 import mujoco
 import pytest
 
-from rlstab.envs.gym_mujoco import TASKS
 from rlstab.envs.gym_mujoco.model_file import assets_folder, body_index
+from rlstab.envs.tasks import TASKS
 from rlstab.errors import UserError
 
 NESTED = """<mujoco>

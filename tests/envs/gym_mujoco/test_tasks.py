@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlstab.envs.gym_mujoco import TASKS
 from rlstab.envs.gym_mujoco.base import GymMujocoTask
 from rlstab.envs.gym_mujoco.hopper import Hopper
 from rlstab.envs.physics.interface import FloatArray
+from rlstab.envs.tasks import TASKS
 
 STEPS = 250
 MAX_EPISODE = 70  # Shorter than the time limit, so that tasks which never terminate see resets too.

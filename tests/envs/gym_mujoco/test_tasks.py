@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlstab.envs.gym_mujoco.base import GymMujocoTask
 from rlstab.envs.gym_mujoco.hopper import Hopper
 from rlstab.envs.physics.interface import FloatArray
+from rlstab.envs.task import Task
 from rlstab.envs.tasks import TASKS
 
 STEPS = 250
@@ -148,7 +148,7 @@ class Recorded:
         return Recorded({name: array[worlds] for name, array in self.arrays.items()})
 
 
-def make_pair(id: str, arguments: dict[str, Any]) -> tuple[Any, GymMujocoTask]:
+def make_pair(id: str, arguments: dict[str, Any]) -> tuple[Any, Task]:
     env = gymnasium.make(id, **arguments).unwrapped
     return env, TASKS[id](**arguments)
 

@@ -239,7 +239,6 @@ class OnPolicyLearner(SB3Face):
         config = self.config
         return NetworkConfig(
             hidden_sizes=tuple(config.hidden_sizes),
-            actor_hidden_sizes=() if config.linear_actor else None,
             activation=config.activation,
             log_std_init=config.log_std_init,
             normalize_observation=config.normalize_observation,

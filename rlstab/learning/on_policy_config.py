@@ -64,9 +64,6 @@ class OnPolicyConfig:
     hidden_sizes: tuple[int, ...] = field(default=(64, 64), metadata={"min": 1})
     """Widths of the hidden layers, the same for actor and critic."""
 
-    linear_actor: bool = False
-    """Whether the actor has no hidden layers: a matrix, as linear systems need."""
-
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     """Activation of the hidden layers."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from rlstab.policies.distributions import ActionHead
-from rlstab.policies.network_policy import NetworkPolicy, spelled_sizes
+from rlstab.policies.network_policy import NetworkPolicy, sizes_as_lists, sizes_as_tuples
 from rlstab.policies.networks import MLP
 from rlstab.policies.observation_input import ObservationInput
 from rlstab.policies.spaces import space_from_json, space_to_json
@@ -163,10 +163,10 @@ class ActorCriticPolicy(NetworkPolicy):
         return {
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
-            "network": {**asdict(self.network_config), "hidden_sizes": list(self.network_config.hidden_sizes)},
+            "network": sizes_as_lists(asdict(self.network_config)),
         }
 
     @classmethod
     def _from_config(cls, config: dict[str, Any], device: torch.device | str) -> Self:
         spaces = (space_from_json(config["observation_space"]), space_from_json(config["action_space"]))
-        return cls(*spaces, NetworkConfig(**spelled_sizes(config["network"])), device=device)
+        return cls(*spaces, NetworkConfig(**sizes_as_tuples(config["network"])), device=device)

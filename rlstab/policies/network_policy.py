@@ -53,7 +53,11 @@ class NetworkPolicy(TorchPolicy):
         return to_tensor(array, self.device, None if array.dtype == np.uint8 else torch.float32), batched
 
 
-def spelled_sizes(network: dict[str, Any]) -> dict[str, Any]:
-    """Make the layers of a network's configuration a tuple again, which JSON has as a list."""
-    sizes = ("hidden_sizes", "actor_hidden_sizes")
-    return {name: tuple(value) if name in sizes and value is not None else value for name, value in network.items()}
+def sizes_as_lists(network: dict[str, Any]) -> dict[str, Any]:
+    """Make the layers of a network's configuration lists, as checkpoints and JSON hold them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in network.items()}
+
+
+def sizes_as_tuples(network: dict[str, Any]) -> dict[str, Any]:
+    """Undo `sizes_as_lists`."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in network.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from rlstab.errors import UserError
 from rlstab.learning.on_policy import OnPolicyLearner
 from rlstab.learning.rollout import ReturnNormalizer, generalised_advantages
 from rlstab.learning.surrogate import Minibatch
+from rlstab.policies.actor_critic import NetworkConfig
 
 
 class GameLearner(OnPolicyLearner):
@@ -43,7 +45,8 @@ class GameLearner(OnPolicyLearner):
     Raises
     ------
     UserError
-        The environment has no such force, or no known cost; shares of worlds that do not add up.
+        The environment has no such force, or no known cost; shares of worlds that do not add up; falls without a
+        discount.
 
     References
     ----------
@@ -68,6 +71,8 @@ class GameLearner(OnPolicyLearner):
         self._port = _port_of(env)
         self._force_unit = force_unit
         self._cost = cost or cost_of(env)
+        if self._cost.worst is not None and self._game.gamma >= 1.0:
+            raise UserError("gamma must be below 1: a fall costs the worst for ever, which only a discount lets sum")
         super().__init__(env, self._game, total_steps=total_steps, seed=seed, device=device)
         self._roles = _roles(self._game, self.num_envs)
         initial = torch.Generator().manual_seed(seed + 1)
@@ -120,6 +125,10 @@ class GameLearner(OnPolicyLearner):
         self._cost_normalizer.load_state_dict(state["cost_normalizer"])
         self._noise.bit_generator.state = state["noise"]
 
+    def _network_config(self) -> NetworkConfig:
+        linear = () if self._game.linear_actor else None
+        return dataclasses.replace(super()._network_config(), actor_hidden_sizes=linear)
+
     def _act(self, step: int, observation: Tensor) -> Tensor:
         features = self.network.features(observation)
         self._push(step, features)
@@ -155,7 +164,7 @@ class GameLearner(OnPolicyLearner):
         self._disturber_samples = None
         if self._limit == 0.0 or not self.learned.any():
             return samples
-        # Forces count in units of the longest one, so that the disturber's problem has one scale.
+        # The price of a force is scaled as costs are: eta weighs one against the other.
         costs = self._cost_normalizer(self._costs, self._rollout.dones)
         unit = float(costs.abs().sum() / self._costs.abs().sum().clamp(min=1e-12))
         price = unit * self.dual.eta * self._intensity if self._game.disturber == "hinf" else 0.0
@@ -202,14 +211,7 @@ class GameLearner(OnPolicyLearner):
         own = samples.advantages / (samples.advantages.std() + 1e-8)
         theirs = advantages.flatten() / (advantages.std() + 1e-8)
         mixed = (own - weight * theirs) / (1.0 + weight)
-        return Minibatch(
-            inputs=samples.inputs,
-            actions=samples.actions,
-            log_probs=samples.log_probs,
-            advantages=mixed,
-            returns=samples.returns,
-            values=samples.values,
-        )
+        return dataclasses.replace(samples, advantages=mixed)
 
     def _move_dual(self) -> dict[str, float]:
         learned = torch.from_numpy(self.learned).to(self.device)

@@ -24,9 +24,8 @@ class GameConfig(OnPolicyConfig):
     constraint: bool = True
     """Whether the actor is also held to ``sum C <= eta sum |d|^2`` by a multiplier. Without, it earns its reward."""
 
-    future_intensity: bool = True
-    """Whether the actor's constraint counts that later forces depend on the state it leads to: the whole game, whose
-    saddle point is the H-infinity controller. Without, the cost alone."""
+    linear_actor: bool = False
+    """Whether the actor has no hidden layers: a matrix, as linear systems need."""
 
     eta: float = field(default=1.0, metadata={"above": 0.0, "unit": "cost per squared force"})
     """Bound on the cost for each unit of squared force."""
@@ -72,7 +71,7 @@ class GameConfig(OnPolicyConfig):
     """Share of the training after that over which the longest force grows linearly to its value."""
 
     disturber_hidden_sizes: tuple[int, ...] = field(default=(64, 64), metadata={"min": 1})
-    """Widths of the disturber's hidden layers, of its critic's, and of the critic of costs."""
+    """Widths of the hidden layers of the disturber and of its critic."""
 
     linear_disturber: bool = False
     """Whether the disturber has no hidden layers."""

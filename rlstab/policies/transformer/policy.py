@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rlstab.policies.actor_critic import NetworkConfig
-from rlstab.policies.network_policy import NetworkPolicy, spelled_sizes
+from rlstab.policies.network_policy import NetworkPolicy, sizes_as_lists, sizes_as_tuples
 from rlstab.policies.spaces import space_from_json, space_to_json
 from rlstab.policies.tensors import to_array, to_tensor
 from rlstab.policies.transformer.config import TransformerConfig
@@ -123,12 +123,12 @@ class TransformerPolicy(NetworkPolicy):
         return {
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
-            "network": {**asdict(self.heads), "hidden_sizes": list(self.heads.hidden_sizes)},
+            "network": sizes_as_lists(asdict(self.heads)),
             "transformer": asdict(self.transformer_config),
         }
 
     @classmethod
     def _from_config(cls, config: dict[str, Any], device: torch.device | str) -> Self:
         spaces = (space_from_json(config["observation_space"]), space_from_json(config["action_space"]))
-        heads = NetworkConfig(**spelled_sizes(config["network"]))
+        heads = NetworkConfig(**sizes_as_tuples(config["network"]))
         return cls(*spaces, heads, TransformerConfig(**config["transformer"]), device=device)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from rlstab.controllers import registry
 from rlstab.controllers.hinf.config import HInfConfig
 from rlstab.controllers.hinf.pushes import push_of
-from rlstab.controllers.runs import configure
+from rlstab.controllers.runs import begin, configure, go_on
 from rlstab.errors import UserError
+from rlstab.policies.loading import load_policy
 
 
 def test_forces_on_a_robot_are_measured_in_its_weight() -> None:
@@ -35,6 +37,22 @@ def test_a_robot_is_trained_on_and_pushed() -> None:
     assert learner.env.disturbances[0].max_force == pytest.approx(0.15 * 155.0, rel=0.02)
     action, _ = learner.predict(np.zeros((8, 11)), deterministic=True)
     assert action.shape == (8, 3)
+
+
+def test_a_run_is_kept_and_gone_on_with(tmp_path: Path) -> None:
+    settings = {"n_steps": 10, "batch_size": 40, "num_envs": 8, "checkpoint_every": 80}
+    config = configure("hinf", "rlstab/LinearQuadratic-S2-v0", total_steps=160, **settings)
+    run, summary = begin("hinf", config, tmp_path, name="s2")
+    assert summary.status == "finished"
+    assert go_on(run, total_steps=320).status == "finished"
+    policy: Any = load_policy(run, "last")
+    assert len(policy.module.actor.layers) == 1
+    assert len(policy.module.critic.layers) == 3
+
+
+def test_a_fall_needs_a_discount() -> None:
+    with pytest.raises(UserError, match="gamma must be below 1"):
+        registry.get("hinf").make_learner(configure("hinf", "Hopper-v5", gamma=1.0))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,9 @@ def layout_of(env: Any, env_id: str = "") -> Layout:
             for term in terms
         )
         physics_dt = float(env.physics.timestep)
-        return _layout(env, env_id or str(task.id), env.model, physics_dt, int(task.frame_skip), float(env.dt), fields)
+        # A linear system has no joints.
+        model = env.model if hasattr(env.model, "njnt") else None
+        return _layout(env, env_id or str(task.id), model, physics_dt, int(task.frame_skip), float(env.dt), fields)
     worlds: Any = getattr(getattr(env, "unwrapped", env), "envs", None)
     single: Any = worlds[0] if worlds else env
     inner: Any = getattr(single, "unwrapped", single)

@@ -10,8 +10,10 @@ from rlstab.controllers import registry
 from rlstab.controllers.hinf.config import HInfConfig
 from rlstab.controllers.hinf.pushes import push_of
 from rlstab.controllers.runs import begin, configure, go_on
+from rlstab.envs.registry import make_vec
 from rlstab.errors import UserError
 from rlstab.policies.loading import load_policy
+from rlstab.sim2real.layout import layout_of
 
 
 def test_forces_on_a_robot_are_measured_in_its_weight() -> None:
@@ -48,6 +50,8 @@ def test_a_run_is_kept_and_gone_on_with(tmp_path: Path) -> None:
     policy: Any = load_policy(run, "last")
     assert len(policy.module.actor.layers) == 1
     assert len(policy.module.critic.layers) == 3
+    layout = layout_of(make_vec("rlstab/LinearQuadratic-S2-v0"))
+    assert [field.name for field in layout.observation.fields] == ["state/0", "state/1"]
 
 
 def test_a_fall_needs_a_discount() -> None:

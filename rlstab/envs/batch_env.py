@@ -45,6 +45,9 @@ class BatchEnv(VectorEnv):
         Time limit in control steps; default: the task's; -1: none.
     world_offset
         Index of the first world, so that one world of a larger batch can be replayed alone.
+    world_numbers
+        ``(num_envs,)``: index of each world instead. Worlds with equal numbers begin equal episodes, for comparing what
+        is done to them.
     autoreset
         Whether `step` begins the next episode of a world that ended; otherwise the caller resets it.
     """
@@ -61,6 +64,7 @@ class BatchEnv(VectorEnv):
         num_threads: int | None = None,
         max_episode_steps: int | None = None,
         world_offset: int = 0,
+        world_numbers: Sequence[int] | None = None,
         autoreset: bool = True,
     ) -> None:
         check_batch(num_envs, seed)
@@ -83,7 +87,8 @@ class BatchEnv(VectorEnv):
 
         self._seed = seed
         self._start_generator = EpisodeGenerator()
-        self._world_offset = world_offset
+        numbers = range(world_offset, world_offset + num_envs) if world_numbers is None else world_numbers
+        self._world_numbers = _numbered(numbers, num_envs)
         self._autoreset = autoreset
         if not autoreset:
             self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
@@ -106,7 +111,7 @@ class BatchEnv(VectorEnv):
 
     def rng(self, world: int, purpose: str) -> np.random.Generator:
         """Random numbers of ``world``'s present episode; each ``purpose`` has a stream of its own."""
-        return generator(self._seed, self._world_offset + world, int(self._episode[world]), purpose)
+        return generator(self._seed, self._world_numbers[world], int(self._episode[world]), purpose)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -309,7 +314,7 @@ class BatchEnv(VectorEnv):
         return worlds if self._seen is not None else self._all_worlds
 
     def _start_numbers(self, world: int) -> np.random.Generator:
-        return self._start_generator.at(self._seed, "start", self._world_offset + world, int(self._episode[world]))
+        return self._start_generator.at(self._seed, "start", self._world_numbers[world], int(self._episode[world]))
 
     def _disturb_first(self, observation: FloatArray, worlds: IntArray) -> FloatArray:
         for disturbance in self.disturbances:
@@ -345,3 +350,9 @@ def _time_limit(steps: int | None, usual: int) -> int:
         message = f"max_episode_steps must be at least 1, or -1 for none, got {steps}"
         raise UserError(message)
     return steps
+
+
+def _numbered(numbers: Sequence[int], num_envs: int) -> list[int]:
+    if len(numbers) != num_envs:
+        raise UserError(f"world_numbers has {len(numbers)} numbers, there are {num_envs} worlds")
+    return [int(number) for number in numbers]

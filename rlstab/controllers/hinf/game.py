@@ -10,10 +10,10 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from rlstab.controllers.hinf.cost import Cost, cost_of
 from rlstab.controllers.hinf.disturber import Disturber, DisturberNetwork
 from rlstab.controllers.hinf.game_config import GameConfig
 from rlstab.controllers.hinf.schedule import Dual, force_limit
+from rlstab.envs.costs import Cost, cost_of
 from rlstab.envs.disturbance.decided import DecidedForceEffect
 from rlstab.errors import UserError
 from rlstab.learning.on_policy import OnPolicyLearner
@@ -87,6 +87,7 @@ class GameLearner(OnPolicyLearner):
         self._cost_normalizer = ReturnNormalizer(self.num_envs, self._game.gamma, self.device)
         self._limit = 0.0
         self._noise = np.random.default_rng((seed, 7))
+        self._held = self._drawn_forces(int((self._roles == "random").sum()))
         self._disturber_samples: Minibatch | None = None
 
     @property
@@ -115,6 +116,7 @@ class GameLearner(OnPolicyLearner):
             "dual": self.dual.state_dict(),
             "cost_normalizer": self._cost_normalizer.state_dict(),
             "noise": self._noise.bit_generator.state,
+            "held": self._held.copy(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -124,6 +126,7 @@ class GameLearner(OnPolicyLearner):
         self.dual.load_state_dict(state["dual"])
         self._cost_normalizer.load_state_dict(state["cost_normalizer"])
         self._noise.bit_generator.state = state["noise"]
+        self._held = np.array(state["held"])
 
     def _network_config(self) -> NetworkConfig:
         linear = () if self._game.linear_actor else None
@@ -150,6 +153,13 @@ class GameLearner(OnPolicyLearner):
         self._saturated[step] = torch.from_numpy(size >= longest * (1 - 1e-9))
 
     def _random_forces(self, count: int) -> np.ndarray:
+        """Forces of the random worlds, of which each is drawn anew now and then."""
+        drawn = self._drawn_forces(count)
+        anew = self._noise.random((count, 1)) < 1.0 / self._game.random_hold
+        self._held = np.where(anew, drawn, self._held)
+        return self._held
+
+    def _drawn_forces(self, count: int) -> np.ndarray:
         directions = self._noise.standard_normal((count, self._port.channels))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         return directions * self._noise.uniform(0.5, 1.0, (count, 1))
@@ -167,7 +177,8 @@ class GameLearner(OnPolicyLearner):
         # The price of a force is scaled as costs are: eta weighs one against the other.
         costs = self._cost_normalizer(self._costs, self._rollout.dones)
         unit = float(costs.abs().sum() / self._costs.abs().sum().clamp(min=1e-12))
-        price = unit * self.dual.eta * self._intensity if self._game.disturber == "hinf" else 0.0
+        eta = self.dual.eta
+        price = unit * eta * self._intensity if self._game.disturber == "hinf" and eta is not None else 0.0
         worst = None if self._cost.worst is None else unit * self._cost.worst
         earned = self._with_endings(costs - price, worst)
         features = samples.inputs.view(self._game.n_steps, self.num_envs, -1)
@@ -205,7 +216,7 @@ class GameLearner(OnPolicyLearner):
 
     def _constrained(self, samples: Minibatch, advantages: Tensor) -> Minibatch:
         """Let the actor earn its reward less the disturber's earnings, by the multiplier."""
-        if not self._game.constraint:
+        if not self._game.constraint or self.dual.eta is None:
             return samples
         weight = self.dual.multiplier
         own = samples.advantages / (samples.advantages.std() + 1e-8)
@@ -224,13 +235,16 @@ class GameLearner(OnPolicyLearner):
         intensity = float(self._intensity[:, learned].mean())
         scale = self._cost.worst or max(undisturbed, cost, 1e-12)
         slack = self.dual.step(self._game, cost - undisturbed, intensity, scale)
+        if self._limit >= 1.0:
+            # One whose whole force costs a hundredth of what a step can.
+            self.dual.begin(0.01 * scale / max(self._game.max_force**2, 1e-12))
         return metrics | {
             "game/undisturbed_cost": undisturbed,
             "game/force": float(self._intensity[:, learned].sqrt().mean()),
             "game/saturated": float(self._saturated[:, learned].mean()),
             "game/slack": slack,
             "game/ratio": self.dual.ratio if self.dual.ratio is not None else float("nan"),
-            "game/eta": self.dual.eta,
+            "game/eta": self.dual.eta if self.dual.eta is not None else float("nan"),
             "game/multiplier": self.dual.multiplier,
         }
 

@@ -27,8 +27,9 @@ class GameConfig(OnPolicyConfig):
     linear_actor: bool = False
     """Whether the actor has no hidden layers: a matrix, as linear systems need."""
 
-    eta: float = field(default=1.0, metadata={"above": 0.0, "unit": "cost per squared force"})
-    """Bound on the cost for each unit of squared force."""
+    eta: float | None = field(default=None, metadata={"above": 0.0, "unit": "cost per squared force"})
+    """Bound on the cost for each unit of squared force, where it begins. None: what is measured while the forces
+    grow."""
 
     eta_rate: float = field(default=0.95, metadata={"above": 0.0, "max": 1.0})
     """Factor on eta whenever the constraint has slack (every ``eta_every`` updates). 1: eta stays."""
@@ -63,6 +64,9 @@ class GameConfig(OnPolicyConfig):
     random_share: float = field(default=0.25, metadata={"min": 0.0, "max": 1.0})
     """Share of the worlds with forces of random direction, half to all of the longest force; the rest has learned
     ones."""
+
+    random_hold: float = field(default=25.0, metadata={"min": 1.0, "unit": "control steps"})
+    """Mean length of a random force. Drawn anew at each step, forces would cancel out before they did anything."""
 
     warmup: float = field(default=0.15, metadata={"min": 0.0, "max": 1.0, "unit": "share of the training"})
     """Share of the training before any force."""

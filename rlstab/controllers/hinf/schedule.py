@@ -15,7 +15,7 @@ class Dual:
     Parameters
     ----------
     multiplier, eta
-        Present values.
+        Present values. Without an eta, the ratio is measured and nothing moves, until `begin`.
     ratio
         Running mean of the ratio of cost to intensity; ``None`` before the first measurement.
     updates
@@ -25,7 +25,7 @@ class Dual:
     """
 
     multiplier: float
-    eta: float
+    eta: float | None
     ratio: float | None = None
     updates: int = 0
     pressed: int = 0
@@ -48,19 +48,27 @@ class Dual:
         float
             ``(eta |d|^2 - C) / scale``, positive where the constraint holds.
         """
-        slack = (self.eta * intensity - cost) / scale
-        self.multiplier = min(max(self.multiplier - config.multiplier_rate * slack, 0.0), config.multiplier_max)
-        self.pressed = self.pressed + 1 if self.multiplier >= config.multiplier_max else 0
         if intensity > 0.0:
             ratio = cost / intensity
             self.ratio = ratio if self.ratio is None else 0.9 * self.ratio + 0.1 * ratio
+        if self.eta is None:
+            return 0.0
+        slack = (self.eta * intensity - cost) / scale
+        self.multiplier = min(max(self.multiplier - config.multiplier_rate * slack, 0.0), config.multiplier_max)
+        self.pressed = self.pressed + 1 if self.multiplier >= config.multiplier_max else 0
         self.updates += 1
         if self.updates % config.eta_every == 0 and config.eta_rate < 1.0:
             if slack >= 0.0 and self.multiplier < 0.1 * config.multiplier_max:
                 self.eta = max(config.eta_min, config.eta_rate * self.eta)
-            elif self.pressed >= config.eta_every:
-                self.eta *= 1.1
+            elif self.pressed >= config.eta_every and self.ratio is not None:
+                # Never beyond what was measured: a larger bound would only make forces dearer.
+                self.eta = max(self.eta, min(1.1 * self.eta, self.ratio))
         return slack
+
+    def begin(self, least: float) -> None:
+        """Take the measured ratio for eta, unless there is one; ``least`` where nothing was found to cost anything."""
+        if self.eta is None:
+            self.eta = max(self.ratio or 0.0, least)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue."""
@@ -68,7 +76,8 @@ class Dual:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.multiplier, self.eta = float(state["multiplier"]), float(state["eta"])
+        self.multiplier = float(state["multiplier"])
+        self.eta = None if state["eta"] is None else float(state["eta"])
         self.ratio = None if state["ratio"] is None else float(state["ratio"])
         self.updates, self.pressed = int(state["updates"]), int(state["pressed"])
 

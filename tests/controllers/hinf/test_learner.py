@@ -7,27 +7,11 @@ import numpy as np
 import pytest
 
 from rlstab.controllers import registry
-from rlstab.controllers.hinf.config import HInfConfig
-from rlstab.controllers.hinf.pushes import push_of
 from rlstab.controllers.runs import begin, configure, go_on
 from rlstab.envs.registry import make_vec
 from rlstab.errors import UserError
 from rlstab.policies.loading import load_policy
 from rlstab.sim2real.layout import layout_of
-
-
-def test_forces_on_a_robot_are_measured_in_its_weight() -> None:
-    push = push_of(HInfConfig(env="Hopper-v5", max_force=0.2))
-    assert push.unit == pytest.approx(155.0, abs=2.0)
-    assert push.force.body == "torso"
-    assert push.force.directions == "sagittal"
-    assert push.force.max_force == pytest.approx(0.2 * push.unit)
-
-
-def test_units_and_bodies_can_be_chosen() -> None:
-    push = push_of(HInfConfig(env="Walker2d-v5", body="foot", force_unit=1.0, max_force=5.0))
-    assert (push.unit, push.force.max_force, push.force.body) == (1.0, 5.0, "foot")
-    assert push_of(HInfConfig(env="rlstab/LinearQuadratic-S2-v0")).unit == 1.0
 
 
 def test_a_robot_is_trained_on_and_pushed() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstab.controllers.hinf.cost import QuadraticCost, SpeedCost, cost_of
+from rlstab.envs.costs import QuadraticCost, SpeedCost, cost_of
 from rlstab.envs.registry import make_vec
 from rlstab.errors import UserError
 

@@ -134,6 +134,7 @@ def evaluate(
     seed: int = DEFAULT_SEED,
     deterministic: bool = True,
     num_envs: int | None = None,
+    num_threads: int | None = None,
     disturbances: Sequence[Disturbance] = (),
     max_episode_steps: int | None = None,
     env_kwargs: dict[str, Any] | None = None,
@@ -159,6 +160,8 @@ def evaluate(
         The mode of the action distribution instead of a sample.
     num_envs
         Worlds that play at the same time; default: as many as is sensible.
+    num_threads
+        Threads that step a native environment; default: one a processor.
     disturbances
         What acts on the robot.
     max_episode_steps
@@ -212,6 +215,7 @@ def evaluate(
             count,
             seed,
             disturbances=disturbances,
+            num_threads=num_threads,
             max_episode_steps=max_episode_steps,
             world_offset=first,
             env_kwargs=env_kwargs,

@@ -135,7 +135,7 @@ def learning_curves(
     step_unit
         Label of the axis.
     """
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     last = max(float(curve.steps[-1]) for curve in curves)
     factor, prefix = _magnitude(last)
     notes = [_runs_note(curve) for curve in curves]
@@ -162,7 +162,7 @@ def learning_curves(
     ax.set_xlabel(f"{step_unit} ({prefix})" if prefix else step_unit)
     ax.set_ylabel(f"{curves[0].quantity} ({notes[0]})" if alike and notes[0] else curves[0].quantity)
     ax.set_xlim(left=0)
-    _legend(ax, names)
+    legend_above(ax, names)
     return ax
 
 
@@ -178,7 +178,7 @@ def return_distribution(returns: Mapping[str, ArrayLike], ax: Axes | None = None
     quantity
         Label of the axis.
     """
-    ax = _axes(ax, aspect=min(0.9, 0.3 + 0.12 * len(returns)))
+    ax = axes_or_new(ax, aspect=min(0.9, 0.3 + 0.12 * len(returns)))
     for row, (name, values) in enumerate(returns.items()):
         data = np.sort(np.asarray(values, np.float64))
         colour = COLOURS[row % len(COLOURS)]
@@ -197,7 +197,7 @@ def return_distribution(returns: Mapping[str, ArrayLike], ax: Axes | None = None
 
 def return_histogram(returns: Mapping[str, ArrayLike], ax: Axes | None = None, *, quantity: str = "Return") -> Axes:
     """Histograms of many episodes on common bins; for fewer than about fifty `return_distribution` says more."""
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     groups = {name: np.asarray(values, np.float64) for name, values in returns.items()}
     pooled = np.concatenate(list(groups.values()))
     spread = np.ptp(pooled) or max(abs(float(pooled[0])), 1.0) * 0.1
@@ -215,7 +215,7 @@ def return_histogram(returns: Mapping[str, ArrayLike], ax: Axes | None = None, *
     ax.set_xlabel(f"{quantity} of an episode")
     ax.set_ylabel("Episodes")
     ax.locator_params(axis="y", integer=True)
-    _legend(ax, list(groups))
+    legend_above(ax, list(groups))
     return ax
 
 
@@ -227,7 +227,7 @@ def paired_returns(
     labels: tuple[str, str] = ("Evaluated", "Deployed"),
 ) -> Axes:
     """Return of one episode against that of another run of the same episode; equal ones lie on the diagonal."""
-    ax = _axes(ax, aspect=0.9)
+    ax = axes_or_new(ax, aspect=0.9)
     x, y = np.asarray(evaluated, np.float64), np.asarray(deployed, np.float64)
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     margin = 0.06 * (high - low) or 0.05 * max(abs(high), 1.0)
@@ -243,7 +243,7 @@ def intervals(aggregates: Mapping[str, Aggregate], ax: Axes | None = None, *, qu
     """IQM, mean and median of each method as points with intervals, on one axis."""
     count = len(aggregates)
     names = next(iter(aggregates.values())).statistics
-    ax = _axes(ax, aspect=min(1.2, 0.3 + 0.04 * count * len(names)))
+    ax = axes_or_new(ax, aspect=min(1.2, 0.3 + 0.04 * count * len(names)))
     for index, (label, aggregate) in enumerate(aggregates.items()):
         colour = COLOURS[index % len(COLOURS)]
         rows = np.arange(len(names)) + (index - (count - 1) / 2) * 0.7 / count
@@ -256,13 +256,13 @@ def intervals(aggregates: Mapping[str, Aggregate], ax: Axes | None = None, *, qu
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.set_xlabel(f"{quantity.capitalize()} ({first.level:.0%} interval over {first.num_rows} {first.over})")
-    _legend(ax, list(aggregates))
+    legend_above(ax, list(aggregates))
     return ax
 
 
 def improvement(result: Improvement, ax: Axes | None = None) -> Axes:
     """Probability of improvement with its interval; the line marks no difference."""
-    ax = _axes(ax, aspect=0.3)
+    ax = axes_or_new(ax, aspect=0.3)
     ax.axvline(0.5, color=INK, linewidth=0.6, alpha=0.5)
     ax.hlines([0], [result.low], [result.high], color=COLOURS[0], linewidth=3, alpha=0.35)
     ax.plot([result.probability], [0], "o", color=COLOURS[0], markersize=3.5)
@@ -276,7 +276,7 @@ def performance_profiles(
     profiles: Sequence[PerformanceProfile], ax: Axes | None = None, *, quantity: str = "Return"
 ) -> Axes:
     """Fraction of runs above each threshold, with intervals as bands."""
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     for index, profile in enumerate(profiles):
         colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
         if np.isfinite(profile.low).any():
@@ -294,15 +294,16 @@ def performance_profiles(
     ax.set_xlabel(f"{quantity} τ")
     ax.set_ylabel("Fraction of runs above τ")
     ax.set_ylim(0, 1.02)
-    _legend(ax, [profile.label for profile in profiles])
+    legend_above(ax, [profile.label for profile in profiles])
     return ax
 
 
-def _axes(ax: Axes | None, aspect: float = 0.62) -> Axes:
+def axes_or_new(ax: Axes | None, aspect: float = 0.62) -> Axes:
+    """Take the axes given, or those of a new figure."""
     return new_axes(aspect=aspect, interactive=True) if ax is None else ax
 
 
-def _legend(ax: Axes, names: Sequence[str]) -> None:
+def legend_above(ax: Axes, names: Sequence[str]) -> None:
     """Put the legend above the axes, where it covers no data."""
     if any(names):
         columns = len(names) if sum(map(len, names)) + 6 * len(names) < 56 else 1

@@ -116,9 +116,9 @@ class GainCurve(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the gain against the energy."""
-        from rlstab.analysis import robustness_plots
+        from rlstab.analysis.robustness import plots
 
-        return robustness_plots.gain_curves({self.policy: [self]}, ax)
+        return plots.gain_curves({self.policy: [self]}, ax)
 
 
 def estimate_gain(

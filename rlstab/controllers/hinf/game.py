@@ -238,13 +238,13 @@ class GameLearner(OnPolicyLearner):
         if self._limit >= 1.0:
             # One whose whole force costs a hundredth of what a step can.
             self.dual.begin(0.01 * scale / max(self._game.max_force**2, 1e-12))
+        known = {"game/ratio": self.dual.ratio, "game/eta": self.dual.eta}
+        metrics |= {name: value for name, value in known.items() if value is not None}
         return metrics | {
             "game/undisturbed_cost": undisturbed,
             "game/force": float(self._intensity[:, learned].sqrt().mean()),
             "game/saturated": float(self._saturated[:, learned].mean()),
             "game/slack": slack,
-            "game/ratio": self.dual.ratio if self.dual.ratio is not None else float("nan"),
-            "game/eta": self.dual.eta if self.dual.eta is not None else float("nan"),
             "game/multiplier": self.dual.multiplier,
         }
 

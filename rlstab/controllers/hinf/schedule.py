@@ -16,8 +16,9 @@ class Dual:
     ----------
     multiplier, eta
         Present values. Without an eta, the ratio is measured and nothing moves, until `begin`.
-    ratio
-        Running mean of the ratio of cost to intensity; ``None`` before the first measurement.
+    mean_cost, mean_intensity
+        Running means; their ratio is what eta bounds. The ratio's own mean would be that of its noise, which is huge
+        where forces are small.
     updates
         Updates with a disturbance so far.
     pressed
@@ -26,9 +27,15 @@ class Dual:
 
     multiplier: float
     eta: float | None
-    ratio: float | None = None
+    mean_cost: float = 0.0
+    mean_intensity: float = 0.0
     updates: int = 0
     pressed: int = 0
+
+    @property
+    def ratio(self) -> float | None:
+        """Cost for each unit of intensity, of late; None before there was a force."""
+        return self.mean_cost / self.mean_intensity if self.mean_intensity > 0.0 else None
 
     def step(self, config: GameConfig, cost: float, intensity: float, scale: float) -> float:
         """Move both by the constraint of a rollout.
@@ -48,9 +55,8 @@ class Dual:
         float
             ``(eta |d|^2 - C) / scale``, positive where the constraint holds.
         """
-        if intensity > 0.0:
-            ratio = cost / intensity
-            self.ratio = ratio if self.ratio is None else 0.9 * self.ratio + 0.1 * ratio
+        self.mean_cost = 0.9 * self.mean_cost + 0.1 * cost
+        self.mean_intensity = 0.9 * self.mean_intensity + 0.1 * intensity
         if self.eta is None:
             return 0.0
         slack = (self.eta * intensity - cost) / scale
@@ -78,7 +84,7 @@ class Dual:
         """Restore what `state_dict` returned."""
         self.multiplier = float(state["multiplier"])
         self.eta = None if state["eta"] is None else float(state["eta"])
-        self.ratio = None if state["ratio"] is None else float(state["ratio"])
+        self.mean_cost, self.mean_intensity = float(state["mean_cost"]), float(state["mean_intensity"])
         self.updates, self.pressed = int(state["updates"]), int(state["pressed"])
 
 

@@ -46,16 +46,48 @@ def test_eta_grows_when_the_multiplier_can_grow_no_more() -> None:
     assert dual.eta == pytest.approx(1.1)
 
 
-def test_the_ratio_is_a_running_mean_and_needs_a_force() -> None:
+def test_the_ratio_is_that_of_running_means_and_needs_a_force() -> None:
     dual = Dual(1.0, 1.0)
     dual.step(CONFIG, cost=1.0, intensity=0.0, scale=1.0)
     assert dual.ratio is None
-    dual.step(CONFIG, cost=2.0, intensity=1.0, scale=1.0)
-    dual.step(CONFIG, cost=4.0, intensity=1.0, scale=1.0)
-    assert dual.ratio == pytest.approx(2.2)
+    for _ in range(200):
+        dual.step(CONFIG, cost=2.0, intensity=1.0, scale=1.0)
+        dual.step(CONFIG, cost=4.0, intensity=1.0, scale=1.0)
+    assert dual.ratio == pytest.approx(3.0, abs=0.06)
     again = Dual(0.0, 0.0)
     again.load_state_dict(dual.state_dict())
     assert again == dual
+
+
+def test_noise_at_small_forces_does_not_decide_the_ratio() -> None:
+    dual = Dual(1.0, None)
+    for _ in range(20):
+        dual.step(CONFIG, cost=-0.1, intensity=1e-9, scale=1.0)
+    for _ in range(40):
+        dual.step(CONFIG, cost=0.4, intensity=0.02, scale=1.0)
+    assert dual.ratio == pytest.approx(20.0, rel=0.05)
+
+
+def test_an_eta_that_is_measured_begins_at_the_ratio() -> None:
+    dual = Dual(1.0, None)
+    assert dual.step(CONFIG, cost=3.0, intensity=1.0, scale=1.0) == 0.0
+    assert dual.multiplier == 1.0
+    dual.begin(least=0.1)
+    assert dual.eta == pytest.approx(3.0)
+    dual.begin(least=50.0)
+    assert dual.eta == pytest.approx(3.0)
+    costless = Dual(1.0, None)
+    costless.step(CONFIG, cost=-1.0, intensity=1.0, scale=1.0)
+    costless.begin(least=0.1)
+    assert costless.eta == 0.1
+
+
+def test_eta_never_grows_beyond_what_was_measured() -> None:
+    config = dataclasses.replace(CONFIG, multiplier_rate=0.0, multiplier_max=1.0)
+    dual = Dual(1.0, 1.0)
+    for _ in range(300):
+        dual.step(config, cost=2.0, intensity=1.0, scale=1.0)
+    assert dual.eta == pytest.approx(2.0, rel=1e-6)
 
 
 def test_the_force_waits_and_grows() -> None:

@@ -14,6 +14,7 @@ from tyro.conf import Positional
 
 from rlstab.cli.console import EpisodesView, note, only_results_on_stdout, print_json, print_table
 from rlstab.cli.parsing import parse
+from rlstab.cli.subjects import Subject, load_subject
 from rlstab.errors import UserError, command
 from rlstab.runs.seeding import EVALUATION_SEED
 
@@ -21,11 +22,7 @@ if TYPE_CHECKING:
     from rlstab.analysis.evaluation import Evaluation
     from rlstab.analysis.stats import Aggregate
     from rlstab.envs.disturbance import Disturbance
-    from rlstab.policies.base import Policy
-    from rlstab.runs.environment import EnvSettings
     from rlstab.runs.run import Run
-    from rlstab.runs.store import Which
-    from rlstab.sim2real.contract import Contract
 
 
 @dataclass(frozen=True)
@@ -74,32 +71,6 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A policy with what is needed to evaluate it."""
-
-    path: Path
-    policy: Policy
-    settings: EnvSettings
-    """Where it plays."""
-    method: str
-    """What trained it, or its class."""
-    training: str
-    """Which training it comes from."""
-    elsewhere: bool = False
-    """Whether that is another environment than that of training."""
-    run: Run | None = None
-    step: int | None = None
-    """Of the checkpoint, where that is known."""
-    rule: str = ""
-    """Why this checkpoint."""
-
-    @property
-    def env_id(self) -> str:
-        """The environment's id."""
-        return str(self.settings.env_id)
-
-
-@dataclass(frozen=True)
 class Findings:
     """What came of one policy."""
 
@@ -141,7 +112,16 @@ def run(argv: list[str]) -> int:
         if options.video:
             _choose_renderer()
         # All are loaded first: a mistake in the last name must not cost the evaluation of the others.
-        subjects = [_load(path, which, options) for path in options.policies]
+        subjects = [
+            load_subject(
+                path,
+                which,
+                env=options.env,
+                max_episode_steps=options.max_episode_steps,
+                allow_pickle=options.allow_pickle,
+            )
+            for path in options.policies
+        ]
         found, problem = _find_all(subjects, options, disturbances)
         aggregate = _aggregate(found)
     _show(found, aggregate, options.json)
@@ -180,61 +160,6 @@ def _show(found: Sequence[Findings], aggregate: Aggregate | None, as_json: bool)
         print_table(str(entry.subject.path), ("what", "value"), entry.rows().items())
     if aggregate is not None:
         print_table(f"{len(found)} runs together", ("what", "value"), aggregate.summary().items())
-
-
-def _load(path: Path, which: Which, options: EvaluateOptions) -> Subject:
-    from rlstab.policies.sb3_zip import is_sb3_zip, load_sb3_zip
-    from rlstab.runs.environment import EnvSettings
-
-    if path.suffix == ".onnx":
-        from rlstab.sim2real.policy_onnx import OnnxPolicy
-
-        policy = OnnxPolicy.load(path)
-        training = policy.contract.training
-        trained_in = EnvSettings(training.env_id, training.max_episode_steps, training.env_kwargs)
-        settings = _limited(trained_in.elsewhere(options.env), options)
-        _keep_contract(policy.contract, settings)
-        method = training.method or type(policy).__name__
-        elsewhere = not trained_in.is_in(options.env)
-        return Subject(path, policy, settings, method, training.run or str(path), elsewhere, step=training.steps)
-    if (path.suffix == ".zip" and not path.is_dir()) or is_sb3_zip(path):
-        loaded = load_sb3_zip(path, allow_pickle=options.allow_pickle)
-        if options.env is None:
-            raise UserError(f"{path} does not say which environment it is for: add --env ID")
-        settings = _limited(EnvSettings(options.env), options)
-        return Subject(path, loaded, settings, type(loaded).__name__, str(path), elsewhere=True)
-    from rlstab.policies.loading import choose_checkpoint, load_policy
-    from rlstab.runs.run import Run
-
-    opened = Run.open(path)
-    trained_in = EnvSettings.of_run(opened.info)
-    settings = _limited(trained_in.elsewhere(options.env), options)
-    # Resolved once: the run may still be training, and its best checkpoint change.
-    step, rule = choose_checkpoint(opened, which)
-    policy, elsewhere = load_policy(opened, step), not trained_in.is_in(options.env)
-    return Subject(path, policy, settings, opened.info.method, opened.info.name, elsewhere, opened, step, rule)
-
-
-def _limited(settings: EnvSettings, options: EvaluateOptions) -> EnvSettings:
-    limit = options.max_episode_steps
-    return settings if limit is None else dataclasses.replace(settings, max_episode_steps=limit)
-
-
-def _keep_contract(contract: Contract, settings: EnvSettings) -> None:
-    """Refuse an environment that does not fulfil the contract, and say what was not compared, as deployment does."""
-    from rlstab.envs.registry import make_vec
-    from rlstab.sim2real.layout import first_difference, layout_of, not_compared
-
-    env = make_vec(settings.env_id, max_episode_steps=settings.max_episode_steps, env_kwargs=settings.env_kwargs)
-    try:
-        offered = layout_of(env)
-    finally:
-        env.close()
-    difference = first_difference(contract.layout, offered)
-    if difference:
-        raise UserError(difference)
-    for remark in not_compared(contract, offered):
-        note(remark)
 
 
 def _find(subject: Subject, options: EvaluateOptions, disturbances: Sequence[Disturbance]) -> Findings:

@@ -11,8 +11,10 @@ from rlstab.analysis import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-    from rlstab.analysis.robustness.battery_report import CellReport
+    from rlstab.analysis.robustness.adversary import AdversaryReport
+    from rlstab.analysis.robustness.battery_report import BatteryReport, CellReport
     from rlstab.analysis.robustness.gain import GainCurve
     from rlstab.analysis.robustness.pushes import PushReport
     from rlstab.envs.physics.interface import FloatArray
@@ -62,6 +64,47 @@ def worlds(reports: Mapping[str, Sequence[CellReport]], ax: Axes | None = None) 
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("Return")
+    plots.legend_above(ax, list(reports))
+    return ax
+
+
+def comparison(reports: Mapping[str, Sequence[BatteryReport]]) -> Figure:
+    """Everything that all reports have: worlds on the left, pushes, adversaries and gains on the right."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    every = [report for runs in reports.values() for report in runs]
+    right: list[str] = [
+        part for part in ("pushes", "adversary", "gain") if all(getattr(report, part) is not None for report in every)
+    ]
+    height = max(2.5 * max(len(right), 1), 0.9 + 0.2 * len(every[0].cells.test))
+    with matplotlib.rc_context(plots.STYLE):
+        figure = Figure(figsize=(plots.WIDTHS_INCH["page"], height), layout="constrained")
+        grid = figure.add_gridspec(max(len(right), 1), 2 if right else 1, width_ratios=[1.15, 1.0] if right else None)
+        worlds(
+            {name: [report.cells for report in runs] for name, runs in reports.items()}, figure.add_subplot(grid[:, 0])
+        )
+        for row, part in enumerate(right):
+            ax = figure.add_subplot(grid[row, 1])
+            parts = {name: [getattr(report, part) for report in runs] for name, runs in reports.items()}
+            {"pushes": survival, "adversary": adversaries, "gain": gain_curves}[part](parts, ax)
+            legend = ax.get_legend()
+            if legend is not None:
+                legend.remove()  # That of the worlds is for all.
+    return figure
+
+
+def adversaries(reports: Mapping[str, Sequence[AdversaryReport]], ax: Axes | None = None) -> Axes:
+    """Return undisturbed and against the strongest adversary, a line a training."""
+    ax = plots.axes_or_new(ax)
+    for index, (name, runs) in enumerate(reports.items()):
+        colour = plots.COLOURS[index % len(plots.COLOURS)]
+        ends = np.array([[run.calm.mean(), run.returns.mean()] for run in runs])
+        ax.plot([0, 1], ends.T, color=colour, linewidth=0.6, alpha=0.5)
+        marker = "osD^vP*"[index % 7]
+        ax.plot([0, 1], ends.mean(0), color=colour, marker=marker, markersize=4, label=name or None)
+    ax.set(xlim=(-0.2, 1.2), ylabel="Return", ylim=(min(0.0, ax.get_ylim()[0]), None))
+    ax.set_xticks([0, 1], ["undisturbed", "strongest adversary"])
     plots.legend_above(ax, list(reports))
     return ax
 

@@ -105,9 +105,9 @@ class Responses:
     """What came of ``N`` sequences of forces over ``T`` steps."""
 
     outputs: FloatArray
-    """``(N, T, k)``: the output; after a fall, its last value."""
+    """``(N, T, k)``: the output; after a fall, the first that shows it."""
     costs: FloatArray
-    """``(N, T)``; after a fall, the cost of the step of the fall."""
+    """``(N, T)``; after a fall, the first that shows it: falling is never cheap."""
     fell: IntArray
     """``(N,)``: step of the fall; ``T``: none."""
     unit: str = field(default="")
@@ -202,10 +202,10 @@ def _play_whole(policy: Policy, plant: Plant, forces: FloatArray, starts: list[i
                 z, cost = output(before, action, reward, terminated)
                 if step == 0:
                     outputs = np.zeros((count, steps, z.shape[1]))
-                lying = fell < step
+                lying = fell + output.delay < step
                 outputs[:, step] = np.where(lying[:, None], outputs[:, step - 1], z)
                 costs[:, step] = np.where(lying, costs[:, step - 1], cost)
-                fell = np.where(terminated & ~lying & (fell == steps), step, fell)
+                fell = np.where(terminated & (fell == steps), step, fell)
         return Responses(outputs, costs, fell, output.unit)
     finally:
         env.close()

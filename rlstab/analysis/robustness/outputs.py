@@ -19,6 +19,8 @@ class Output(Protocol):
 
     unit: str
     """Of ``z``."""
+    delay: int
+    """Steps after which a fall is seen in the output."""
 
     def __call__(
         self, before: FloatArray, action: FloatArray, reward: FloatArray, terminated: BoolArray
@@ -50,6 +52,7 @@ class QuadraticOutput:
     """
 
     unit = "square root of cost"
+    delay = 1  # It charges the state that a step begins with.
 
     def __init__(self, q: FloatArray, r: FloatArray) -> None:
         self._state, self._control = _root(q), _root(r)
@@ -76,6 +79,7 @@ class SpeedOutput:
     """
 
     unit = "m/s"
+    delay = 0
 
     def __init__(self, env: BatchEnv, cost: SpeedCost) -> None:
         self._env, self._cost = env, cost

@@ -78,6 +78,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark("tuning", "rlstab.bench.tuning", "settings of each memory on a task, tried equally often"),
         Benchmark("memory", "rlstab.bench.memory", "returns where a memory is needed: transformers, an LSTM and none"),
         Benchmark("ablation", "rlstab.bench.ablation", "what attention and each stabiliser do to a transformer policy"),
+        Benchmark(
+            "robustness", "rlstab.bench.robustness", "which way of training holds when pushed, with equal steps for all"
+        ),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

@@ -109,13 +109,14 @@ def run(argv: list[str]) -> int:
             load_subject(path, which, env=options.env, allow_pickle=options.allow_pickle) for path in options.policies
         ]
         _check(subjects, options)
-        reports = [_report(subject, options, config) for subject in subjects]
+        tested = [_test(subject, options, config) for subject in subjects]
+        reports = [report for report, _ in tested]
         grouped: dict[str, list[BatteryReport]] = {}
         for label, report in zip(labels(subjects), reports, strict=True):
             grouped.setdefault(label, []).append(report)
         comparison = compare(grouped)
         files = _keep(comparison, options)
-    _show(subjects, reports, comparison, files, options.json)
+    _show(subjects, tested, comparison, files, options.json)
     return 0
 
 
@@ -160,7 +161,8 @@ def _check(subjects: Sequence[Subject], options: RobustnessOptions) -> None:
     Plant.of(subjects[0].settings, body=options.body, speed=options.speed)
 
 
-def _report(subject: Subject, options: RobustnessOptions, config: BatteryConfig) -> BatteryReport:
+def _test(subject: Subject, options: RobustnessOptions, config: BatteryConfig) -> tuple[BatteryReport, Path | None]:
+    """Report on a policy, and where it is kept."""
     from rlstab.analysis.robustness import plots
     from rlstab.analysis.robustness.battery import run_battery
 
@@ -176,12 +178,13 @@ def _report(subject: Subject, options: RobustnessOptions, config: BatteryConfig)
         keep=parts,
         on_progress=lambda done, total, name: note(f"{done} of {total} parts done: {name}"),
     )
-    if parts is not None and subject.run is not None:
-        from rlstab.analysis.plots import save
+    if parts is None or subject.run is None:
+        return report, None
+    from rlstab.analysis.plots import save
 
-        report.save(parts.with_suffix(".json"))
-        save(plots.comparison({subject.run.info.name: [report]}), subject.run.folder("figures") / f"{parts.name}.png")
-    return report
+    kept = report.save(parts.parent / f"{parts.name}.json")
+    save(plots.comparison({subject.run.info.name: [report]}), subject.run.folder("figures") / f"{parts.name}.png")
+    return report, kept
 
 
 def _name(subject: Subject, options: RobustnessOptions, config: BatteryConfig) -> str:
@@ -200,20 +203,20 @@ def _keep(comparison: RobustnessComparison, options: RobustnessOptions) -> dict[
 
 def _show(
     subjects: Sequence[Subject],
-    reports: Sequence[BatteryReport],
+    tested: Sequence[tuple[BatteryReport, Path | None]],
     comparison: RobustnessComparison,
     files: dict[str, Path],
     as_json: bool,
 ) -> None:
     if as_json:
         each = [
-            {"path": subject.path, "method": label, "summary": report.summary()}
-            for subject, label, report in zip(subjects, labels(subjects), reports, strict=True)
+            {"path": subject.path, "method": label, "report": kept, "summary": report.summary()}
+            for subject, label, (report, kept) in zip(subjects, labels(subjects), tested, strict=True)
         ]
         print_json({"reports": each, "comparison": comparison.summary(), "files": files})
         return
-    if len(reports) == 1:
-        print_table(str(subjects[0].path), ("what", "value"), reports[0].summary().items())
+    if len(tested) == 1:
+        print_table(str(subjects[0].path), ("what", "value"), tested[0][0].summary().items())
     else:
         columns, rows = comparison.table()
         print_table(f"{comparison.env_id}, interquartile means over trainings", columns, rows)

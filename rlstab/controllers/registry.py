@@ -284,3 +284,25 @@ register(
         native_only=True,
     )
 )
+register(
+    MethodInfo(
+        name="rarl",
+        summary="PPO against a learned disturber that earns the cost alone, without a constraint (RARL-like)",
+        package="rlstab.controllers.rarl",
+        config_name="RARLConfig",
+        actions=("continuous",),
+        observations=("continuous",),
+        native_only=True,
+    )
+)
+register(
+    MethodInfo(
+        name="random_force",
+        summary="PPO under forces of random direction that last; the baseline of learned disturbers",
+        package="rlstab.controllers.random_force",
+        config_name="RandomForceConfig",
+        actions=("continuous",),
+        observations=("continuous",),
+        native_only=True,
+    )
+)

@@ -46,13 +46,13 @@ class GameConfig(OnPolicyConfig):
     multiplier_max: float = field(default=10.0, metadata={"min": 0.0})
     """Largest multiplier."""
 
-    multiplier_rate: float = field(default=0.01, metadata={"min": 0.0})
+    multiplier_rate: float = field(default=0.05, metadata={"min": 0.0})
     """Step of the multiplier, for each update and unit of the constraint."""
 
     body: str = ""
     """Body that is pushed. Empty: the one that suits the robot."""
 
-    max_force: float = field(default=0.15, metadata={"min": 0.0, "unit": "force units"})
+    max_force: float = field(default=0.15, metadata={"above": 0.0, "unit": "force units"})
     """Longest force."""
 
     force_unit: float | None = field(default=None, metadata={"above": 0.0, "unit": "newtons"})

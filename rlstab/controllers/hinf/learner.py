@@ -28,6 +28,7 @@ def make_learner(config: HInfConfig, env: VectorEnv | None = None) -> GameLearne
     unit = config.force_unit if config.force_unit is not None else point.weight
     if env is None:
         env = make_environment(config, (point.force(config.max_force * unit),))
+    # All methods that play this game take the same spaces.
     registry.check_actions("hinf", config.env, env.single_action_space)
     registry.check_observations("hinf", config.env, env.single_observation_space)
     settings = GameConfig(**{field.name: getattr(config, field.name) for field in dataclasses.fields(GameConfig)})

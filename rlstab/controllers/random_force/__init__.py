@@ -1,0 +1,1 @@
+"""Training under forces of random direction."""

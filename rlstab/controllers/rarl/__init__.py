@@ -1,0 +1,1 @@
+"""Training against a learned disturber without a constraint, in the manner of RARL."""

@@ -1,0 +1,7 @@
+"""Robust adversarial training from its configuration: the game of `rlstab.controllers.hinf` with other aims."""
+
+from __future__ import annotations
+
+from rlstab.controllers.hinf.learner import make_learner
+
+__all__ = ["make_learner"]

@@ -131,7 +131,7 @@ class RobustnessStudy(Result):
         lines = [f"# {self.title}", "", ABOUT.strip(), "", f"Made by `{self.command}`.", ""]
         lines += [*(f"* {name}: {value}." for name, value in self.findings().items()), ""]
         lines += [
-            f"![Returns in changed worlds, pushes survived, and returns against adversaries]({self.name}.png)",
+            f"![Returns in changed worlds, pushes survived, returns against adversaries]({self.name}.png)",
             "",
         ]
         for title, columns, rows in self.tables():
@@ -143,8 +143,8 @@ ABOUT = """
 The last policy of every training, by the mode of its actions, in the battery of `rlstab robustness`: changed worlds,
 pushes of 0.1 s from four sides at eight moments, and three adversaries trained from scratch against each frozen policy
 (PPO at three learning rates, with forces up to 0.15 of the robot's weight, as in training), of which the strongest
-counts. All methods have the same learner, settings and number of environment steps; those that push do it up to the same
-force, with a quarter of the worlds undisturbed. *H-infinity*: a disturber that pays for its force, and a constraint.
+counts. All methods have the same learner, settings and number of environment steps; those that push do it up to the
+same force, with a quarter of the worlds undisturbed. *H-infinity*: a disturber that pays for its force, and a constraint.
 *Adversary*: a disturber that does not pay, and no constraint (RARL-like). *Random forces*: of random direction, held for
 25 control steps in the mean. *Randomisation*: mass, friction and actuator strength drawn each episode. In the figure a
 bar or band is the range over trainings.

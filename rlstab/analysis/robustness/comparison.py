@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from scipy.stats import trim_mean
 
 from rlstab.analysis import stats
-from rlstab.analysis.bootstrap import format_interval
+from rlstab.analysis.bootstrap import bootstrap, format_interval
 from rlstab.analysis.result import Result, Scalar
 from rlstab.analysis.robustness.battery_report import BatteryReport
 from rlstab.errors import UserError
@@ -39,21 +40,41 @@ class RobustnessComparison(Result):
     @functools.cached_property
     def measures(self) -> tuple[str, ...]:
         """Measures that every report has."""
-        every = [report.measures() for runs in self.reports.values() for report in runs]
+        every = [measured for runs in self._measured.values() for measured in runs]
         return tuple(name for name in every[0] if all(name in other for other in every))
 
     def values(self, method: str, measure: str) -> np.ndarray:
         """A measure of each training of a method, ``(runs,)``."""
-        return np.array([report.measures()[measure] for report in self.reports[method]])
+        return np.array([measured[measure] for measured in self._measured[method]])
+
+    @functools.cached_property
+    def _measured(self) -> dict[str, list[dict[str, float]]]:
+        return {name: [report.measures() for report in runs] for name, runs in self.reports.items()}
 
     def interval(self, method: str, measure: str) -> tuple[float, float, float]:
-        """Interquartile mean over trainings and its interval, whose bounds are NaN where there is one training."""
+        """Interquartile mean over trainings and its interval, whose bounds are NaN where there is one training.
+
+        The median where one is infinite: a gain of a robot that falls by itself, or a robot that nothing fells.
+        """
         values = self.values(method, measure)
         if not np.isfinite(values).all():
-            # A gain that is infinite, since the robot falls by itself, or a robot that nothing fells.
             return float(np.median(values)), float("nan"), float("nan")
-        found = stats.aggregate(values, level=self.level, resamples=self.resamples)
-        return found.get("iqm")
+        column = self._finite(method).index(measure)
+        value, low, high = self._intervals(method)
+        return float(value[column]), float(low[column]), float(high[column])
+
+    def _finite(self, method: str) -> list[str]:
+        return [measure for measure in self.measures if np.isfinite(self.values(method, measure)).all()]
+
+    @functools.cache  # noqa: B019  # A result lives as long as what shows it.
+    def _intervals(self, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Those of all finite measures at once: resampling is what takes long."""
+        scores = np.stack([self.values(method, measure) for measure in self._finite(method)], axis=1)
+
+        def interquartile_means(sample: np.ndarray) -> np.ndarray:
+            return np.asarray(trim_mean(sample, 0.25, axis=0), np.float64)
+
+        return bootstrap((scores,), interquartile_means, level=self.level, resamples=self.resamples, whole_rows=True)
 
     def improvement(self, method: str, other: str, measure: str) -> stats.Improvement:
         """Probability that a random training of ``method`` is better than one of ``other``."""

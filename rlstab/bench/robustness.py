@@ -144,10 +144,10 @@ The last policy of every training, by the mode of its actions, in the battery of
 pushes of 0.1 s from four sides at eight moments, and three adversaries trained from scratch against each frozen policy
 (PPO at three learning rates, with forces up to 0.15 of the robot's weight, as in training), of which the strongest
 counts. All methods have the same learner, settings and number of environment steps; those that push do it up to the
-same force, with a quarter of the worlds undisturbed. *H-infinity*: a disturber that pays for its force, and a constraint.
-*Adversary*: a disturber that does not pay, and no constraint (RARL-like). *Random forces*: of random direction, held for
-25 control steps in the mean. *Randomisation*: mass, friction and actuator strength drawn each episode. In the figure a
-bar or band is the range over trainings.
+same force, with a quarter of the worlds undisturbed. *H-infinity*: a disturber that pays for its force, and a
+constraint. *Adversary*: a disturber that does not pay, and no constraint (RARL-like). *Random forces*: of random
+direction, held for 25 control steps in the mean. *Randomisation*: mass, friction and actuator strength drawn each
+episode. In the figure a bar or band is the range over trainings.
 """
 
 

@@ -76,6 +76,7 @@ class RobustnessComparison(Result):
 
         return bootstrap((scores,), interquartile_means, level=self.level, resamples=self.resamples, whole_rows=True)
 
+    @functools.cache  # noqa: B019  # As above.
     def improvement(self, method: str, other: str, measure: str) -> stats.Improvement:
         """Probability that a random training of ``method`` is better than one of ``other``."""
         sign = -1.0 if measure.startswith(LESS_IS_BETTER) else 1.0

@@ -17,13 +17,12 @@ from rlstab.controllers.sa_ppo.state_adversarial_config import StateAdversarialC
 from rlstab.errors import UserError
 from rlstab.learning.ascent import climb
 from rlstab.learning.on_policy import OnPolicyLearner
-from rlstab.learning.surrogate import GradientRule, Minibatch, Perceptron, StepStatistics
+from rlstab.learning.surrogate import Minibatch, Perceptron, StepStatistics
 from rlstab.policies.actor_critic import ActorCritic
 from rlstab.policies.observation_input import is_picture
 
-# Temperature of the noise in the search, as in the authors' code, and the samples over which their gradient is a mean.
+# Of the noise in the search, as in the authors' code.
 _TEMPERATURE = 1e-5
-_THEIR_BATCH = 64
 
 
 class StateAdversarialLearner(OnPolicyLearner):
@@ -111,7 +110,7 @@ class StateAdversarialLearner(OnPolicyLearner):
 
         def noise(number: int) -> Tensor:
             drawn = torch.randn(features.shape, generator=generator, device=self.device)
-            return drawn * (_THEIR_BATCH * (2.0 * step * _TEMPERATURE) ** 0.5 / (number + 2))
+            return drawn * ((2.0 * step * _TEMPERATURE) ** 0.5 / (number + 2))
 
         step = radius / config.inner_steps
         if before is not None:
@@ -148,7 +147,7 @@ class RegularisedGradient:
         Mean divergence of every minibatch, in nats.
     """
 
-    def __init__(self, network: ActorCritic, rule: GradientRule, kappa: float) -> None:
+    def __init__(self, network: ActorCritic, rule: Callable[[Any], StepStatistics], kappa: float) -> None:
         self._network = network
         self._rule = rule
         self._kappa = kappa
@@ -156,7 +155,7 @@ class RegularisedGradient:
         self.found: list[Tensor] = []
 
     def __call__(self, batch: Minibatch) -> StepStatistics:
-        """See `GradientRule`; other minibatches than `NearbyMinibatch` have no second term."""
+        """See `rlstab.learning.surrogate.GradientRule`; other minibatches than `NearbyMinibatch` have no second term."""
         statistics = self._rule(batch)
         if isinstance(batch, NearbyMinibatch):
             self.found.append(self._add(torch.cat([batch.inputs, batch.nearby])))
@@ -182,7 +181,7 @@ class RegularisedGradient:
             with torch.enable_grad():
                 answers = answers.detach().requires_grad_()
                 divergence = head.divergence(*answers.chunk(2)).mean()
-            (slope,) = torch.autograd.grad(self._kappa * divergence, answers)
+                (slope,) = torch.autograd.grad(self._kappa * divergence, answers)
             return divergence.detach(), slope
         # Written out for Gaussians: autograd's bookkeeping would double the time of this term.
         clean, nearby = answers.chunk(2)

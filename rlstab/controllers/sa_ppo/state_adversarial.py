@@ -155,7 +155,7 @@ class RegularisedGradient:
         self.found: list[Tensor] = []
 
     def __call__(self, batch: Minibatch) -> StepStatistics:
-        """See `rlstab.learning.surrogate.GradientRule`; other minibatches than `NearbyMinibatch` have no second term."""
+        """Differentiate the loss on a minibatch; only a `NearbyMinibatch` has the second term."""
         statistics = self._rule(batch)
         if isinstance(batch, NearbyMinibatch):
             self.found.append(self._add(torch.cat([batch.inputs, batch.nearby])))

@@ -181,8 +181,9 @@ def learn_action_value(
         raise UserError(f"an action value needs 2 steps of every world and a pass, got {steps} steps, {passes} passes")
     initial = torch.Generator().manual_seed(seed)
     size = int(np.prod(policy.observation_space.shape or ()))
-    value = ActionValue(size, policy.action_space, hidden_sizes, initial)
-    experience = _collect(policy, value, env_id, steps // num_envs, num_envs, noise, seed, env_kwargs)
+    with own_random_state():
+        value = ActionValue(size, policy.action_space, hidden_sizes, initial)
+        experience = _collect(policy, value, env_id, steps // num_envs, num_envs, noise, seed, env_kwargs)
     observations, actions = experience.observations[:-1].flatten(0, 1), experience.actions[:-1].flatten(0, 1)
     value.adapt(observations, actions)
     scale = ReturnNormalizer(num_envs, gamma, torch.device("cpu"), limit=float("inf"))
@@ -264,21 +265,20 @@ def _collect(
     cuts: list[tuple[int, int, Tensor, Tensor]] = []
     try:
         check_spaces(policy, env)
-        with own_random_state():
-            torch.manual_seed(derive_seed(seed, "action value policy"))
-            observation = env.reset(seed=seed)[0]
-            for step in range(length + 1):
-                action = act(observation)
-                seen[step], done[step] = to_tensor(observation).flatten(1), value.encode(action)
-                if step == length:
-                    break
-                observation, reward, terminated, truncated, infos = env.step(action)
-                rewards[step], ends[step] = to_tensor(reward), to_tensor(terminated | truncated)
-                cut = np.flatnonzero(truncated & ~terminated)
-                if len(cut):
-                    last = np.asarray(infos["final_obs"])[cut]
-                    ended = zip(cut.tolist(), to_tensor(last).flatten(1), value.encode(act(last)), strict=True)
-                    cuts += [(step, world, final, next_action) for world, final, next_action in ended]
+        torch.manual_seed(derive_seed(seed, "action value policy"))
+        observation = env.reset(seed=seed)[0]
+        for step in range(length + 1):
+            action = act(observation)
+            seen[step], done[step] = to_tensor(observation).flatten(1), value.encode(action)
+            if step == length:
+                break
+            observation, reward, terminated, truncated, infos = env.step(action)
+            rewards[step], ends[step] = to_tensor(reward), to_tensor(terminated | truncated)
+            cut = np.flatnonzero(truncated & ~terminated)
+            if len(cut):
+                last = np.asarray(infos["final_obs"])[cut]
+                ended = zip(cut.tolist(), to_tensor(last).flatten(1), value.encode(act(last)), strict=True)
+                cuts += [(step, world, final, next_action) for world, final, next_action in ended]
     finally:
         env.close()
     if not cuts:

@@ -79,8 +79,8 @@ class StateAdversarialLearner(OnPolicyLearner):
         metrics = super().update() | {"train/epsilon": self._radius()}
         if rule.found:
             # Of the last pass, as what is reported of the surrogate.
-            passes = self.config.n_steps * self.num_envs // self.config.batch_size
-            metrics["train/divergence"] = float(torch.stack(rule.found[-passes:]).mean())
+            last = self.config.n_steps * self.num_envs // self.config.batch_size
+            metrics["train/divergence"] = float(torch.stack(rule.found[-last:]).mean())
         return metrics
 
     def _make_gradient(self) -> Callable[[Any], StepStatistics]:

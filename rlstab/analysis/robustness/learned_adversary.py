@@ -54,7 +54,7 @@ class LearnedAdversary(ObservationAttack):
         return perturb
 
 
-class AdversaryEnv(VectorWrapper):
+class ObservationAdversaryEnv(VectorWrapper):
     """The world as an adversary sees it: its action changes what a frozen policy observes, which then acts.
 
     The adversary observes the truth and earns the negative of the policy's reward. Its actions are
@@ -114,7 +114,7 @@ class AdversaryEnv(VectorWrapper):
         return observation, -np.asarray(reward, np.float64), terminated, truncated, infos
 
 
-def train_adversary(
+def train_observation_adversary(
     policy: Policy,
     env_id: str | Callable[[], Any],
     *,
@@ -155,14 +155,14 @@ def train_adversary(
     Raises
     ------
     UserError
-        As `AdversaryEnv` and `OnPolicyLearner`.
+        As `ObservationAdversaryEnv` and `OnPolicyLearner`.
     """
     from rlstab.envs.registry import make_vec
 
     settings = config or OnPolicyConfig(learning_rate_schedule="linear")
     env = make_vec(env_id, num_envs, seed, env_kwargs=env_kwargs)
     try:
-        world = AdversaryEnv(env, policy, epsilon, scales)
+        world = ObservationAdversaryEnv(env, policy, epsilon, scales)
         learner = OnPolicyLearner(world, settings, total_steps=steps, seed=seed)
         while learner.num_timesteps < steps:
             metrics = learner.iterate()

@@ -7,7 +7,11 @@ import pytest
 from gymnasium import spaces
 
 from rlstab.analysis.evaluation import evaluate
-from rlstab.analysis.robustness.learned_adversary import AdversaryEnv, LearnedAdversary, train_adversary
+from rlstab.analysis.robustness.learned_adversary import (
+    LearnedAdversary,
+    ObservationAdversaryEnv,
+    train_observation_adversary,
+)
 from rlstab.analysis.robustness.observation_attacks import AttackedPolicy, RandomUniform
 from rlstab.envs.registry import make_vec
 from rlstab.errors import UserError
@@ -33,7 +37,7 @@ class Regulator:
 
 def test_the_adversary_earns_what_the_policy_loses() -> None:
     env, twin = (make_vec(S1, 3, 0, max_episode_steps=4) for _ in range(2))
-    world = AdversaryEnv(env, Regulator(), epsilon=0.5, scales=(2.0,))
+    world = ObservationAdversaryEnv(env, Regulator(), epsilon=0.5, scales=(2.0,))
     assert world.single_action_space == spaces.Box(-1.0, 1.0, (1,), np.float32)
     assert world.action_space.shape == (3, 1)
     observation, _ = world.reset(seed=5)
@@ -54,7 +58,7 @@ def test_the_adversary_earns_what_the_policy_loses() -> None:
 def test_a_trained_adversary_does_more_than_chance_to_a_policy_without_a_gradient() -> None:
     policy = Regulator()
     seen: list[int] = []
-    attack = train_adversary(
+    attack = train_observation_adversary(
         policy,
         S1,
         epsilon=0.3,
@@ -75,7 +79,9 @@ def test_a_trained_adversary_does_more_than_chance_to_a_policy_without_a_gradien
 
 def test_training_is_repeated_by_its_seed() -> None:
     config = OnPolicyConfig(n_steps=16, batch_size=64, hidden_sizes=(8,))
-    found = [train_adversary(Regulator(), S1, epsilon=0.3, steps=512, config=config, seed=1) for _ in range(2)]
+    found = [
+        train_observation_adversary(Regulator(), S1, epsilon=0.3, steps=512, config=config, seed=1) for _ in range(2)
+    ]
     actions = [attack.adversary.predict(np.ones((4, 1)), deterministic=True)[0] for attack in found]
     np.testing.assert_array_equal(actions[0], actions[1])
 
@@ -86,9 +92,9 @@ def test_what_does_not_fit_is_refused_in_a_line() -> None:
         AttackedPolicy(Regulator(), LearnedAdversary(epsilon=0.1, adversary=adversary))
     env = make_vec("InvertedPendulum-v5", 1, 0)
     with pytest.raises(UserError, match="the policy is made for observations"):
-        AdversaryEnv(env, Regulator(), 0.1)
+        ObservationAdversaryEnv(env, Regulator(), 0.1)
     env.close()
-    unused = AdversaryEnv(make_vec(S1, 1, 0), Regulator(), 0.1)
+    unused = ObservationAdversaryEnv(make_vec(S1, 1, 0), Regulator(), 0.1)
     with pytest.raises(UserError, match="reset the environment"):
         unused.step(np.zeros((1, 1)))
     unused.close()

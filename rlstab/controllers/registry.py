@@ -306,3 +306,13 @@ register(
         native_only=True,
     )
 )
+register(
+    MethodInfo(
+        name="sa_ppo",
+        summary="PPO that answers nearby observations alike; for controllers that hold when sensors err",
+        package="rlstab.controllers.sa_ppo",
+        config_name="SAPPOConfig",
+        actions=("continuous", "discrete", "multi-discrete", "multi-binary"),
+        observations=("continuous",),
+    )
+)

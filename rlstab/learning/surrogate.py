@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from gymnasium import spaces
@@ -46,11 +46,11 @@ class Minibatch(Targets):
         """Number of samples."""
         return self.returns.shape[0]
 
-    def minibatches(self, order: Tensor, size: int) -> Iterator[Minibatch]:
+    def minibatches(self, order: Tensor, size: int) -> Iterator[Self]:
         """Cut the samples, taken in ``order``, into pieces of ``size``; the last may be shorter."""
         names = [field.name for field in fields(self)]
         for pieces in zip(*(getattr(self, name)[order].split(size) for name in names), strict=True):
-            yield Minibatch(**dict(zip(names, pieces, strict=True)))
+            yield type(self)(**dict(zip(names, pieces, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -268,8 +268,8 @@ class Perceptron:
             layers.append(output)
         return layers
 
-    def backward(self, layers: list[Tensor], output_gradient: Tensor) -> None:
-        """Write (not add) the gradient of every weight and bias.
+    def backward(self, layers: list[Tensor], output_gradient: Tensor, *, add: bool = False) -> None:
+        """Write the gradient of every weight and bias.
 
         Parameters
         ----------
@@ -277,12 +277,20 @@ class Perceptron:
             What `forward` returned.
         output_gradient
             Derivative of the loss in the output, ``(batch, outputs)``.
+        add
+            Add to what is there instead.
         """
         gradient = output_gradient
         for index in range(len(self._weights) - 1, -1, -1):
             weight_gradient, bias_gradient = self._gradients[index]
-            torch.mm(gradient.t(), layers[index], out=weight_gradient)
-            torch.sum(gradient, 0, out=bias_gradient)
+            if add:
+                assert weight_gradient is not None
+                assert bias_gradient is not None
+                weight_gradient.addmm_(gradient.t(), layers[index])
+                bias_gradient.add_(gradient.sum(0))
+            else:
+                torch.mm(gradient.t(), layers[index], out=weight_gradient)
+                torch.sum(gradient, 0, out=bias_gradient)
             if index:
                 gradient = gradient.mm(self._weights[index])
                 if self._tanh:

@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
+from torch.nn.functional import logsigmoid
 
 from rlstab.errors import UserError
 
@@ -146,6 +147,30 @@ class ActionHead(nn.Module):
         parts = outputs.split(self.choices, dim=-1) if multi else (outputs,)
         return torch.stack([part.logsumexp(-1) for part in parts], dim=-1)
 
+    def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """Kullback-Leibler divergence ``KL(outputs || others)`` of two distributions, in nats.
+
+        Parameters
+        ----------
+        outputs, others
+            Actor outputs ``(batch, inputs)``.
+
+        Returns
+        -------
+        Tensor
+            ``(batch,)``, non-negative.
+        """
+        if isinstance(self.space, spaces.Box):
+            assert self.log_std is not None
+            return 0.5 * ((others - outputs) * (-self.log_std).exp()).square().sum(-1)
+        if isinstance(self.space, spaces.MultiBinary):
+            one = outputs.sigmoid() * (logsigmoid(outputs) - logsigmoid(others))
+            zero = (-outputs).sigmoid() * (logsigmoid(-outputs) - logsigmoid(-others))
+            return (one + zero).sum(-1)
+        sizes = self.choices if isinstance(self.space, spaces.MultiDiscrete) else [self.inputs]
+        pairs = zip(outputs.split(sizes, dim=-1), others.split(sizes, dim=-1), strict=True)
+        return torch.stack([_categorical_divergence(*pair) for pair in pairs]).sum(0)
+
     def encode(self, action: Tensor) -> Tensor:
         """Describe sampled actions to a network, ``(batch, inputs)``: clipped to the bounds, bits, or one-hot."""
         match self.space:
@@ -189,6 +214,11 @@ def gaussian_log_prob(noise: Tensor, log_std: Tensor) -> Tensor:
     """Log-density ``(...,)`` of ``mean + exp(log_std) * noise``, from the standardised ``noise (..., dim)``."""
     constant = 0.5 * noise.shape[-1] * math.log(2.0 * math.pi)
     return -0.5 * noise.square().sum(-1) - log_std.sum() - constant
+
+
+def _categorical_divergence(logits: Tensor, others: Tensor) -> Tensor:
+    log_probabilities = logits.log_softmax(-1)
+    return (log_probabilities.exp() * (log_probabilities - others.log_softmax(-1))).sum(-1)
 
 
 def _draw(logits: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -54,7 +54,7 @@ class Spaces(gymnasium.Env):
 def make(method: str, observation_space: Any, action_space: Any) -> Any:
     info = registry.get(method)
     small = {"env": "Spaces", "num_envs": 1, "hidden_sizes": [8]}
-    small |= {"n_steps": 4, "batch_size": 4} if method in ("ppo", "transformer_ppo") else {"buffer_size": 10}
+    small |= {"n_steps": 4, "batch_size": 4} if method.endswith("ppo") else {"buffer_size": 10}
     config_class = info.config_class()
     config = from_json(config_class, to_json(config_class()) | small)
     return info.make_learner(config, gymnasium_vec(lambda: Spaces(observation_space, action_space)))
@@ -107,7 +107,7 @@ def test_what_no_method_can_train_is_an_error(observation, action, code, words):
 
 
 def test_what_some_method_trains_is_none():
-    assert able_methods(VECTOR, spaces.Discrete(2)) == ["ppo", "dqn", "transformer_ppo"]
-    assert able_methods(VECTOR, spaces.Discrete(2, start=1)) == ["ppo", "transformer_ppo"]
-    assert able_methods(VECTOR, VECTOR) == ["ppo", "sac", "td3", "transformer_ppo"]
+    assert able_methods(VECTOR, spaces.Discrete(2)) == ["ppo", "dqn", "transformer_ppo", "sa_ppo"]
+    assert able_methods(VECTOR, spaces.Discrete(2, start=1)) == ["ppo", "transformer_ppo", "sa_ppo"]
+    assert able_methods(VECTOR, VECTOR) == ["ppo", "sac", "td3", "transformer_ppo", "sa_ppo"]
     assert list(training_findings(VECTOR, VECTOR)) == []

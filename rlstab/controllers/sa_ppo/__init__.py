@@ -1,0 +1,1 @@
+"""Proximal policy optimisation that answers nearby observations alike."""

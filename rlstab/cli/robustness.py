@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rlstab.analysis.robustness.battery_report import BatteryReport
     from rlstab.analysis.robustness.comparison import RobustnessComparison
 
-AttackName = Literal["adversary", "gain"]
+AttackName = Literal["adversary", "gain", "observation"]
 
 # What differs between trainings of one method without making them another one.
 _NOT_THE_METHOD = {
@@ -50,7 +50,7 @@ class RobustnessOptions:
 
     attacks: tuple[AttackName, ...] = ()
     """adversary: forces that PPO learns against the frozen policy, from scratch; gain: the largest answer to forces of
-    equal energy."""
+    equal energy; observation: changes of what the policy sees, by chance and along gradients of its network."""
 
     episodes: int = field(default=5, metadata={"min": 1})
     """Episodes in each changed world."""
@@ -145,6 +145,7 @@ def _config(options: RobustnessOptions) -> BatteryConfig:
         episodes=options.episodes,
         seed=options.seed,
         gain="gain" in options.attacks,
+        observations="observation" in options.attacks,
         adversary_steps=options.adversary_steps if "adversary" in options.attacks else 0,
         adversary_seeds=options.adversary_seeds,
         adversary_force=options.adversary_force,

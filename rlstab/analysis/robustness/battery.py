@@ -11,58 +11,33 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from rlstab.analysis.result import Result
-from rlstab.analysis.robustness.adversary import AdversaryReport, train_adversaries
+from rlstab.analysis.robustness.adversary import AdversaryReport
+from rlstab.analysis.robustness.battery_parts import (
+    ENERGIES,
+    Adversary,
+    Attacked,
+    BatteryConfig,
+    Gain,
+    Pushes,
+    Worlds,
+    attack_test,
+    observation_units,
+    possible_attacks,
+)
 from rlstab.analysis.robustness.battery_report import BatteryReport, CellReport
-from rlstab.analysis.robustness.cells import Cell, Level, battery_cells
+from rlstab.analysis.robustness.cells import battery_cells
 from rlstab.analysis.robustness.forced import Plant
-from rlstab.analysis.robustness.gain import FULL, QUICK, GainCurve, estimate_gain
-from rlstab.analysis.robustness.pushes import DURATIONS, PushReport, push_test
+from rlstab.analysis.robustness.gain import GainCurve
+from rlstab.analysis.robustness.pushes import DURATIONS, PushReport
 from rlstab.errors import UserError
 from rlstab.runs.environment import EnvSettings
-from rlstab.runs.seeding import EVALUATION_SEED
 
 if TYPE_CHECKING:
     from rlstab.policies.base import Policy
 
 Part = TypeVar("Part", bound=Result)
 
-ENERGIES = (0.01, 0.03, 0.1, 0.3, 0.6, 1.0)
-"""Of the gain curve, weights of the robot times the square root of a second."""
-_GAIN_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class BatteryConfig:
-    """What a battery consists of."""
-
-    level: Level = "quick"
-    """quick: minutes; full: the grids of the literature, an hour or more."""
-    episodes: int = 5
-    """Episodes in each changed world."""
-    seed: int = EVALUATION_SEED
-    """Of the episodes."""
-    pushes: bool = True
-    """Whether it is pushed."""
-    gain: bool = False
-    """Whether the gain is searched for."""
-    adversary_steps: int = 0
-    """Control steps that each adversary is trained for; 0: none is."""
-    adversary_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    """Learning rates of the adversaries."""
-    adversary_seeds: int = 1
-    """Adversaries at each rate."""
-    adversary_force: float = 0.15
-    """Longest force of the adversaries, in weights of the robot."""
-
-    def __post_init__(self) -> None:
-        if self.level not in ("quick", "full"):
-            raise UserError(f"a battery is 'quick' or 'full', not '{self.level}'")
-        if self.episodes < 1 or self.adversary_seeds < 1 or self.adversary_steps < 0 or not self.adversary_rates:
-            raise UserError("a battery needs an episode, and adversaries a seed, a rate and no negative steps")
-        if self.adversary_steps and not self.adversary_force > 0.0:
-            raise UserError(
-                f"the adversaries' force must be above zero, got {self.adversary_force}: it disturbs nobody"
-            )
+__all__ = ["BatteryConfig", "observation_units", "run_battery"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +89,7 @@ def run_battery(
     config = config or BatteryConfig()
     plant = Plant.of(settings, body=body, speed=speed, seed=config.seed, num_threads=1 if processes > 1 else None)
     tests = tuple(dict.fromkeys(cell.test for cell in battery_cells(plant, config.level)))
-    items = _items(config, tests)
+    items = _items(policy, config, tests)
     found: dict[str, Result] = {}
     missing = []
     for item in items:
@@ -132,92 +107,24 @@ def run_battery(
     return _put_together(found, items, policy, plant, config)
 
 
-def _items(config: BatteryConfig, tests: Sequence[str]) -> list[_Item]:
+def _items(policy: Policy, config: BatteryConfig, tests: Sequence[str]) -> list[_Item]:
     items: list[_Item] = []
     # The longest first, so that no processor waits for it in the end.
     if config.adversary_steps:
         items += [
-            _Item(f"adversary {rate:g} {seed}", _Adversary(rate, seed), AdversaryReport)
+            _Item(f"adversary {rate:g} {seed}", Adversary(rate, seed), AdversaryReport)
             for rate in config.adversary_rates
             for seed in range(config.adversary_seeds)
         ]
     if config.gain:
-        items += [_Item(f"gain {energy:g}", _Gain(energy), GainCurve) for energy in ENERGIES]
+        items += [_Item(f"gain {energy:g}", Gain(energy), GainCurve) for energy in ENERGIES]
     if config.pushes:
         durations = DURATIONS if config.level == "full" else (0.1,)
-        items += [_Item(f"pushes {duration:g}", _Pushes(duration), PushReport) for duration in durations]
-    return items + [_Item(test, _Worlds(test), CellReport) for test in tests]
-
-
-@dataclass(frozen=True)
-class _Worlds:
-    test: str
-
-    def __call__(self, policy: Policy, plant: Plant, config: BatteryConfig, settings: EnvSettings) -> CellReport:
-        from rlstab.analysis.evaluation import evaluate
-
-        cells = [c for c in battery_cells(plant, config.level, observation_units(policy)) if c.test == self.test]
-        played = [
-            evaluate(
-                policy,
-                plant.env_id,
-                episodes=config.episodes,
-                seed=config.seed,
-                disturbances=cell.disturbances,
-                max_episode_steps=settings.max_episode_steps,
-                env_kwargs=plant.env_kwargs,
-                num_threads=plant.num_threads,
-                failure_folder=None,
-            )
-            for cell in cells
-        ]
-        return _cell_report(
-            cells, [e.returns for e in played], [e.lengths for e in played], [e.terminated for e in played]
-        )
-
-
-@dataclass(frozen=True)
-class _Pushes:
-    duration: float
-
-    def __call__(self, policy: Policy, plant: Plant, config: BatteryConfig, settings: EnvSettings) -> PushReport:
-        return push_test(policy, plant, durations=(self.duration,))
-
-
-@dataclass(frozen=True)
-class _Gain:
-    energy: float
-
-    def __call__(self, policy: Policy, plant: Plant, config: BatteryConfig, settings: EnvSettings) -> GainCurve:
-        attacks = FULL if config.level == "full" else QUICK
-        return estimate_gain(policy, plant, energies=(self.energy,), seconds=_GAIN_SECONDS, attacks=attacks)
-
-
-@dataclass(frozen=True)
-class _Adversary:
-    rate: float
-    seed: int
-
-    def __call__(self, policy: Policy, plant: Plant, config: BatteryConfig, settings: EnvSettings) -> AdversaryReport:
-        return train_adversaries(
-            policy,
-            plant,
-            max_force=config.adversary_force,
-            steps=config.adversary_steps,
-            learning_rates=(self.rate,),
-            seeds=(self.seed,),
-            episodes=max(config.episodes, 10),
-            max_episode_steps=settings.max_episode_steps,
-        )
-
-
-def observation_units(policy: Policy) -> tuple[float, ...]:
-    """Standard deviation of each component of the observation, where the policy's normaliser knows it; else empty."""
-    from rlstab.policies.normalizer import RunningNormalizer
-
-    parts: Any = getattr(getattr(policy, "module", None), "modules", tuple)()
-    found = next((part for part in parts if isinstance(part, RunningNormalizer)), None)
-    return () if found is None else tuple(float(value) for value in found.var.sqrt().cpu())
+        items += [_Item(f"pushes {duration:g}", Pushes(duration), PushReport) for duration in durations]
+    items += [_Item(test, Worlds(test), CellReport) for test in tests]
+    if config.observations:
+        items += [_Item(attack_test(name), Attacked(name), CellReport) for name in possible_attacks(policy, config)]
+    return items
 
 
 def _played(
@@ -258,18 +165,6 @@ def _read(keep: Path, item: _Item) -> Result | None:
 
 def _file(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in name)
-
-
-def _cell_report(cells: Sequence[Cell], returns: list[Any], lengths: list[Any], fell: list[Any]) -> CellReport:
-    return CellReport(
-        tuple(cell.test for cell in cells),
-        tuple(cell.unit for cell in cells),
-        np.array([cell.value for cell in cells]),
-        np.array([cell.second for cell in cells]),
-        np.stack(returns),
-        np.stack(lengths),
-        np.stack(fell),
-    )
 
 
 def _put_together(

@@ -134,6 +134,7 @@ def compare(reports: Mapping[str, Sequence[BatteryReport]]) -> RobustnessCompari
     for what, values in (
         ("environments", {report.env_id for report in every}),
         ("batteries", {report.level for report in every}),
+        ("tests", {", ".join(dict.fromkeys(report.cells.test)) for report in every}),
         ("numbers of episodes", {report.episodes for report in every}),
         ("seeds", {report.seed for report in every}),
         ("forces of the adversary", {r.adversary.max_force for r in every if r.adversary is not None}),

@@ -164,13 +164,27 @@ def test_gains_and_adversaries_are_part_of_it_on_demand(balancer: LinearPolicy) 
     config = dataclasses.replace(SMALL, gain=True, adversary_steps=512, adversary_rates=(1e-3,), adversary_force=1.0)
     from unittest import mock
 
-    from rlstab.analysis.robustness import battery
+    from rlstab.analysis.robustness import battery, battery_parts
     from rlstab.analysis.robustness.attacks import Rectangle
 
-    with mock.patch.multiple(battery, QUICK=(Rectangle(onsets=1, lengths=2),), ENERGIES=(0.01, 0.1), _GAIN_SECONDS=0.5):
+    quick = {"QUICK": (Rectangle(onsets=1, lengths=2),), "_GAIN_SECONDS": 0.5}
+    with mock.patch.multiple(battery_parts, **quick), mock.patch.object(battery, "ENERGIES", (0.01, 0.1)):
         report = run_battery(balancer, SETTINGS, config)
     assert report.gain is not None
     assert report.gain.energy.tolist() == [0.01, 0.1]
     assert report.adversary is not None
     measures = report.measures()
     assert {"gain at 0.1", "felling energy", "return against an adversary"} <= measures.keys()
+
+
+def test_observations_are_attacked_as_far_as_the_policy_allows(balancer: LinearPolicy) -> None:
+    by_chance = run_battery(balancer, SETTINGS, dataclasses.replace(SMALL, observations=True))
+    assert [test for test in dict.fromkeys(by_chance.cells.test) if "attack" in test] == ["attack: random vertex"]
+    config = configure("ppo", "InvertedPendulum-v5", total_steps=512, n_steps=64)
+    learner: Any = registry.get("ppo").make_learner(config)
+    learner.iterate()
+    attacked = run_battery(learner.policy, SETTINGS, dataclasses.replace(SMALL, observations=True)).cells
+    tests = [test for test in dict.fromkeys(attacked.test) if "attack" in test]
+    assert tests == ["attack: random vertex", "attack: maximal action difference", "attack: critic"]
+    assert {attacked.unit[attacked.test.index(test)] for test in tests} == {"standard deviations"}
+    assert [attacked.value[row] for row, test in enumerate(attacked.test) if test == tests[1]] == [0.1, 0.2]

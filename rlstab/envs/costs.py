@@ -58,6 +58,17 @@ class SpeedCost:
         return np.where(terminated, 1.0, missed)
 
 
+class SurvivalCost:
+    """Nothing until the robot has fallen, 1 then: what is missed of a reward that only asks to stay up."""
+
+    worst: float | None = 1.0
+
+    def __call__(self, reward: FloatArray, terminated: BoolArray) -> FloatArray:
+        """See `Cost`."""
+        del reward
+        return terminated.astype(np.float64)
+
+
 SPEEDS = {"Hopper": 2.5, "Walker2d": 3.5, "HalfCheetah": 5.0, "Ant": 3.0}
 """Robot to the speed that counts as doing its task, m/s."""
 
@@ -84,4 +95,6 @@ def cost_of(env: Any, reference: float | None = None) -> Cost:
     for robot, speed in SPEEDS.items():
         if env.task.id.removeprefix("rlstab/").startswith(robot):
             return SpeedCost(env, reference or speed)
+    if env.task.id.removeprefix("rlstab/").startswith("InvertedPendulum"):
+        return SurvivalCost()
     raise UserError(f"no cost is known for {env.task.id}: it has neither a quadratic cost nor a forward speed")

@@ -36,6 +36,7 @@ def test_python_runs() -> None:
         "attention.md",
         "transformer.md",
         "hinf.md",
+        "robustness.md",
         "observation_attacks.md",
     ]
     assert {page.name for page in PAGES if blocks(page, "python")} <= set(order)

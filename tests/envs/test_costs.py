@@ -35,6 +35,12 @@ def test_terms_of_a_reward_sum_to_it() -> None:
     assert cost_of(env)(reward, np.zeros(2, bool)).shape == (2,)
 
 
+def test_a_balancer_costs_its_fall_alone() -> None:
+    cost = cost_of(make_vec("InvertedPendulum-v5", 2))
+    assert cost.worst == 1.0
+    np.testing.assert_array_equal(cost(np.array([1.0, 0.0]), np.array([False, True])), [0.0, 1.0])
+
+
 @pytest.mark.parametrize("env_id", ["Reacher-v5", "CartPole-v1"])
 def test_where_nothing_tells_the_cost_it_is_said(env_id: str) -> None:
     with pytest.raises(UserError, match=r"no cost is known|needs a native environment"):

@@ -50,7 +50,7 @@ class BatteryConfig:
     gain: bool = False
     """Whether the gain is searched for."""
     observations: bool = False
-    """Whether its observations are attacked, within the radius that the literature uses for the robot and twice that."""
+    """Whether its observations are attacked, within the radius that the literature uses for the robot, and twice it."""
     adversary_steps: int = 0
     """Control steps that each adversary is trained for; 0: none is."""
     adversary_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)

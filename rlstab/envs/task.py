@@ -101,3 +101,4 @@ class Task(ABC):
 
         ``commanded (n, act_dim)`` is what the policy chose, ``action`` what of it reached the robot.
         """
+        del state, commanded, action, numbers, dt

@@ -148,9 +148,7 @@ def _drive(spec: mujoco.MjSpec, joint: str, servo: Servo) -> None:
     actuator.biasprm[:3] = servo.stiffness * servo.rest, -servo.stiffness, -servo.damping
 
 
-def _with_home(
-    spec: mujoco.MjSpec, model: mujoco.MjModel, servos: tuple[Servo, ...], height: float
-) -> mujoco.MjModel:
+def _with_home(spec: mujoco.MjSpec, model: mujoco.MjModel, servos: tuple[Servo, ...], height: float) -> mujoco.MjModel:
     """Compile again with the reference pose as a keyframe: only a compiled model says where joints are in ``qpos``."""
     from rlstab.envs.locomotion.legs import joint_positions
 

@@ -1,7 +1,7 @@
 """What a walking robot is rewarded and charged for, each a function of batched quantities alone.
 
-Every function gives ``(n,)``, per second, before its weight. Feet are in the order of `rlstab.envs.locomotion.legs.LEGS`
-and joints in that of ``JOINTS``.
+Every function gives ``(n,)``, per second, before its weight. Feet are in the order of ``LEGS`` and joints in that of
+``JOINTS`` of `rlstab.envs.locomotion.legs`.
 
 References
 ----------

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers as number_types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -118,7 +118,7 @@ class Go1Velocity(Task):
         """MuJoCo on threads."""
         return MujocoPhysics(self.model, num_envs, fields, num_threads)
 
-    @cached_property
+    @functools.cached_property
     def model(self) -> Any:
         """The compiled robot and its ground."""
         from rlstab.envs.locomotion.model import complete, flat_ground
@@ -193,7 +193,8 @@ class Go1Velocity(Task):
         fallen = self.fallen(state)
         terms = self._rates(state, action, fallen)
         terms = {name: (getattr(self, f"{name}_weight") * dt) * rate for name, rate in terms.items()}
-        total = np.sum(list(terms.values()), axis=0)
+        # In the order in which the terms are added up to the reward, so that the floor is exactly zero.
+        total = functools.reduce(np.add, terms.values())
         terms["floor"] = np.maximum(-total, 0.0)
         return terms, fallen
 
@@ -256,33 +257,33 @@ class Go1Velocity(Task):
         force, place, velocity = foot_readings(state.field("sensordata"))
         return force > 0.0, place[..., 2] - self.ground_height(state, place[..., :2]), velocity
 
-    @cached_property
+    @functools.cached_property
     def _robot(self) -> Robot:
         return robot_named(self.robot)
 
-    @cached_property
+    @functools.cached_property
     def _law(self) -> CommandLaw:
         limits = (self.max_forward, self.max_sideways, self.max_turning)
         return CommandLaw(limits, (0.9, 0.25, 0.5), self.command_wait)
 
-    @cached_property
+    @functools.cached_property
     def _rest(self) -> FloatArray:
         return np.array([servo.rest for servo in self._robot.servos(self.action_scale)])
 
-    @cached_property
+    @functools.cached_property
     def _positions(self) -> Any:
         return joint_positions(self.model)
 
-    @cached_property
+    @functools.cached_property
     def _velocities(self) -> Any:
         return joint_velocities(self.model)
 
-    @cached_property
+    @functools.cached_property
     def _soft_limits(self) -> tuple[FloatArray, FloatArray]:
         low, high = np.array([self.model.joint(name).range for name in JOINTS]).T
         margin = 0.5 * (1.0 - _SOFT_LIMITS) * (high - low)
         return low + margin, high - margin
 
-    @cached_property
+    @functools.cached_property
     def _timestep(self) -> float:
         return float(self.model.opt.timestep)

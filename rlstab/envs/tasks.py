@@ -56,6 +56,7 @@ _LINEAR = {
 }
 _LOCOMOTION = {
     "rlstab/Go1Velocity-v0": "locomotion.velocity:Go1Velocity",
+    "rlstab/Go1VelocityRough-v0": "locomotion.rough:Go1VelocityRough",
 }
 _OWN = {id: place for id, (_, place) in _VARIANTS.items()} | _LINEAR | _LOCOMOTION
 

@@ -111,7 +111,7 @@ def complete(
 
 def _collide(geom: mujoco.MjsGeom, collisions: Collisions) -> None:
     foot = geom.name in LEGS
-    geom.contype = 0
+    geom.contype, geom.priority = 0, 0  # So that a slippery floor can decide.
     geom.conaffinity = GROUND_BIT if foot or (collisions == "all" and geom.conaffinity) else 0
     geom.condim = 3
     geom.friction = FOOT_FRICTION

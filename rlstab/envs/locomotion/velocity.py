@@ -28,6 +28,12 @@ _START_JOINTS = 0.05
 """Each joint is at most this far from the reference pose at the start, rad."""
 _SOFT_LIMITS = 0.95
 """Share of each joint's range in which it may be without a charge."""
+_KINDS_OF_SETTING: dict[type, tuple[type, str]] = {
+    str: (str, "text"),
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: (number_types.Real, "a number"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +41,8 @@ class Go1Velocity(Task):
     """Follow velocity commands. Observed: 48 numbers, see `observation_terms`. Actions: 12 joint targets.
 
     An action in -1 to 1 asks each joint's servo for the reference angle plus ``action_scale`` times it. The reward is
-    the sum of the weighted terms times the control period, and 0 where that would be negative (then the term ``floor``
-    makes up for it). Perfect tracking alone gives `tracking_maximum` a step.
+    the sum of the weighted terms times the control period, and ``least_reward`` where that would be less (then the term
+    ``floor`` makes up for it). Perfect tracking alone gives `tracking_maximum` a step.
 
     References
     ----------
@@ -74,6 +80,8 @@ class Go1Velocity(Task):
     """Squared error at which a tracking term falls to 1/e, (m/s)^2 and (rad/s)^2."""
     foot_height: float = 0.1
     """Wanted height of a swinging foot's centre, m."""
+    least_reward: float = 0.0
+    """No step gives less. 0 spares a beginner from doing worse by living than by falling; -inf never steps in."""
     tracking_linear_weight: float = 1.0
     tracking_angular_weight: float = 0.5
     vertical_speed_weight: float = -0.5
@@ -94,9 +102,8 @@ class Go1Velocity(Task):
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            wanted = str if isinstance(field.default, str) else number_types.Real
-            if not isinstance(value, wanted) or isinstance(value, bool) or value != value:
-                kind = "text" if wanted is str else "a number"
+            wanted, kind = _KINDS_OF_SETTING[type(field.default)]
+            if not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool)) or value != value:
                 raise UserError(f"{self.id}: {field.name} must be {kind}, got {value!r}")
         for name in ("action_scale", "tracking_sigma", "foot_height", "command_wait"):
             if not getattr(self, name) > 0.0:
@@ -121,11 +128,17 @@ class Go1Velocity(Task):
     @functools.cached_property
     def model(self) -> Any:
         """The compiled robot and its ground."""
-        from rlstab.envs.locomotion.model import complete, flat_ground
+        from rlstab.envs.locomotion.model import complete
 
         robot = self._robot
         collisions = "feet" if self.collisions == "feet" else "all"
-        return complete(robot.describe(), robot.servos(self.action_scale), robot.height, collisions, flat_ground)
+        return complete(robot.describe(), robot.servos(self.action_scale), robot.height, collisions, self.add_ground)
+
+    def add_ground(self, spec: Any) -> None:
+        """Add what the robot walks on to the model ``spec``."""
+        from rlstab.envs.locomotion.model import flat_ground
+
+        flat_ground(spec)
 
     def carried(self, model: Any) -> Mapping[str, tuple[int, ...]]:
         """Commands, the last actions (chosen, and arrived), and what each foot is doing."""
@@ -175,8 +188,8 @@ class Go1Velocity(Task):
             frames.to_body(qpos[:, 3:7], qvel[:, :3]),
             qvel[:, 3:6],
             -frames.up(qpos[:, 3:7]),
-            qpos[:, self._positions] - self._rest,
-            qvel[:, self._velocities],
+            self._joints(state) - self._rest,
+            np.take(qvel, self._velocities, axis=1),
             carried["last_action"],
             carried["command"],
         )
@@ -195,7 +208,7 @@ class Go1Velocity(Task):
         terms = {name: (getattr(self, f"{name}_weight") * dt) * rate for name, rate in terms.items()}
         # In the order in which the terms are added up to the reward, so that the floor is exactly zero.
         total = functools.reduce(np.add, terms.values())
-        terms["floor"] = np.maximum(-total, 0.0)
+        terms["floor"] = np.maximum(self.least_reward - total, 0.0)
         return terms, fallen
 
     def advance(
@@ -226,7 +239,7 @@ class Go1Velocity(Task):
         carried, qpos, qvel = state.carried, state.qpos, state.qvel
         command = carried["command"]
         velocity = frames.to_body(qpos[:, 3:7], qvel[:, :3])
-        offset, effort = qpos[:, self._positions] - self._rest, state.field("actuator_force")
+        joints, effort = self._joints(state), state.field("actuator_force")
         touching, height, foot_velocity = self._feet(state)
         seconds = carried["air_time"] + self.frame_skip * self._timestep
         landed = touching & (carried["air_time"] > 0.0)
@@ -237,13 +250,13 @@ class Go1Velocity(Task):
             "vertical_speed": np.square(qvel[:, 2]),
             "rolling": rewards.squared(qvel[:, 3:5]),
             "orientation": rewards.squared(frames.up(qpos[:, 3:7])[:, :2]),
-            "joint_limits": rewards.beyond(qpos[:, self._positions], self._soft_limits),
-            "pose": rewards.pose(offset),
+            "joint_limits": rewards.beyond(joints, self._soft_limits),
+            "pose": rewards.pose(joints - self._rest),
             "termination": fallen.astype(np.float64),
-            "stand_still": np.sum(np.abs(offset), axis=1) * (1.0 - moving),
+            "stand_still": np.sum(np.abs(joints - self._rest), axis=1) * (1.0 - moving),
             "torque": rewards.torque(effort),
             "action_rate": rewards.squared(np.clip(action, -1.0, 1.0) - carried["last_arrived"]),
-            "power": rewards.power(effort, qvel[:, self._velocities]),
+            "power": rewards.power(effort, np.take(qvel, self._velocities, axis=1)),
             "foot_clearance": rewards.clearance(height, foot_velocity, self.foot_height),
             "swing_height": rewards.swing_height(peak, landed, self.foot_height) * moving,
             "slip": rewards.slip(foot_velocity, touching) * moving,
@@ -256,6 +269,11 @@ class Go1Velocity(Task):
 
         force, place, velocity = foot_readings(state.field("sensordata"))
         return force > 0.0, place[..., 2] - self.ground_height(state, place[..., :2]), velocity
+
+    def _joints(self, state: WorldState) -> FloatArray:
+        """Angles ``(n, 12)``, rad."""
+        # Rows in one piece, unlike those of an indexed array: else sums would round by how many worlds there are.
+        return np.take(state.qpos, self._positions, axis=1)
 
     @functools.cached_property
     def _robot(self) -> Robot:

@@ -57,6 +57,7 @@ _LINEAR = {
 _LOCOMOTION = {
     "rlstab/Go1Velocity-v0": "locomotion.velocity:Go1Velocity",
     "rlstab/Go1VelocityRough-v0": "locomotion.rough:Go1VelocityRough",
+    "rlstab/Go1Stand-v0": "locomotion.stand:Go1Stand",
 }
 _OWN = {id: place for id, (_, place) in _VARIANTS.items()} | _LINEAR | _LOCOMOTION
 

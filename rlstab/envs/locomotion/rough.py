@@ -173,13 +173,13 @@ class Go1VelocityRough(Go1Velocity):
         facing = facing / np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-6)
         left = np.stack((-facing[:, 1], facing[:, 0]), axis=1)
         points = state.qpos[:, None, :2] + _GRID[:, :1] * facing[:, None] + _GRID[:, 1:] * left[:, None]
-        above = state.qpos[:, 2:3] - self._robot.height - self.ground_height(state, points)
+        above = state.qpos[:, 2:3] - self.kit.height - self.ground_height(state, points)
         return np.clip(above, *_SCAN_RANGE)
 
 
 def _grid() -> FloatArray:
     """Points of the scan from the base, ``(187, 2)``: forward, left; the foremost first, in each row from left."""
-    forward, sideways = ((np.arange(count) - count // 2)[::-1] * _SPACING for count in SCAN)
+    forward, sideways = (_SPACING * np.arange(count // 2, -count // 2, -1.0) for count in SCAN)
     return np.stack(np.meshgrid(forward, sideways, indexing="ij"), axis=-1).reshape(-1, 2)
 
 

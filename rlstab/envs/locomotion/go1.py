@@ -20,6 +20,8 @@ HIP_PLACE = (0.1881, 0.04675)
 HIP_LENGTH, THIGH_LENGTH, CALF_LENGTH = 0.08, 0.213, 0.213
 """Sideways to the thigh joint, down to the knee, down to the foot, metres."""
 FOOT_RADIUS = 0.023
+TRUNK_MASS = 5.204
+"""kg."""
 TORQUE_LIMIT = {"hip": 23.7, "thigh": 23.7, "calf": 35.55}
 """N m."""
 _RANGE = {"hip": (-0.863, 0.863), "thigh": (-0.686, 4.501), "calf": (-2.818, -0.888)}
@@ -39,7 +41,7 @@ def go1_spec() -> mujoco.MjSpec:
     spec.compiler.degree = False
     trunk = spec.worldbody.add_body(name="trunk", pos=[0.0, 0.0, 0.3])
     trunk.add_freejoint(name="base")
-    _inertia(trunk, 5.204, (0.0223, 0.002, -0.0005), (0.0168, 0.0630, 0.0717))
+    _inertia(trunk, TRUNK_MASS, (0.0223, 0.002, -0.0005), (0.0168, 0.0630, 0.0717))
     trunk.add_geom(name="trunk", type=_BOX, size=[0.19, 0.047, 0.057], rgba=_LIGHT)
     trunk.add_geom(name="head", type=_BOX, size=[0.045, 0.04, 0.04], pos=[0.235, 0.0, 0.005], rgba=_DARK)
     for leg in LEGS:

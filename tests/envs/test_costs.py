@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstab.envs.costs import QuadraticCost, SpeedCost, cost_of
+from rlstab.envs.costs import QuadraticCost, SpeedCost, TrackingCost, cost_of
 from rlstab.envs.registry import make_vec
 from rlstab.errors import UserError
 
@@ -33,6 +33,18 @@ def test_terms_of_a_reward_sum_to_it() -> None:
     _, reward, *_ = env.step(np.full((2, 6), 0.3, np.float32))
     np.testing.assert_allclose(sum(env.reward_terms.values()), reward)
     assert cost_of(env)(reward, np.zeros(2, bool)).shape == (2,)
+
+
+def test_a_quadruped_costs_the_tracking_that_it_misses() -> None:
+    env: Any = make_vec("rlstab/Go1Velocity-v0", 3, num_threads=1)
+    cost = cost_of(env)
+    assert isinstance(cost, TrackingCost)
+    assert cost.worst == 1.0
+    env.reward_terms = {
+        "tracking_linear": np.array([0.02, 0.0, 0.02]),
+        "tracking_angular": np.array([0.01, 0.006, 0.01]),
+    }
+    np.testing.assert_allclose(cost(np.zeros(3), np.array([False, False, True])), [0.0, 0.8, 1.0], atol=1e-12)
 
 
 @pytest.mark.parametrize("env_id", ["Reacher-v5", "CartPole-v1"])

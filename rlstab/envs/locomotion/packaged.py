@@ -34,7 +34,7 @@ def packaged_spec(name: str) -> mujoco.MjSpec:
 
 
 def stripped(spec: mujoco.MjSpec) -> mujoco.MjSpec:
-    """Remove from ``spec`` what neither moves nor touches; name the feet's geoms after `LEGS`.
+    """Remove from ``spec`` what neither moves nor touches; name the trunk ``trunk``, and the feet's geoms after `LEGS`.
 
     Raises
     ------
@@ -53,6 +53,7 @@ def stripped(spec: mujoco.MjSpec) -> mujoco.MjSpec:
     missing = set(JOINTS) - {joint.name for joint in spec.joints}
     if missing:
         raise UserError(f"the model '{spec.modelname}' has no joint {', '.join(sorted(missing))}")
+    spec.joint(JOINTS[0]).parent.parent.name = "trunk"
     for leg in LEGS:
         _name_foot(spec, leg)
     return spec

@@ -106,10 +106,11 @@ def test_a_description_is_stripped_of_what_only_looks_good():
     trunk.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname="shell", material="skin", contype=0, conaffinity=0)
     trunk.add_camera(name="eye")
     spec.geom("trunk").material = "skin"
-    spec.geom("RL").name = ""
+    spec.geom("RL").name, trunk.name = "", "base"
     model = built(stripped(spec))
     assert (model.nmesh, model.ncam, model.ntex) == (0, 0, 1)
     assert model.geom("RL").bodyid == model.body("RL_calf").id
+    assert model.body("trunk").id == 1
     assert model.body_mass.sum() == pytest.approx(12.74, abs=0.01)
 
 

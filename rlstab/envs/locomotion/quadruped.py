@@ -9,7 +9,7 @@ import numbers as number_types
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,9 +18,11 @@ from rlstab.envs.locomotion import frames
 from rlstab.envs.locomotion.legs import JOINTS, LEGS, joint_positions, joint_velocities
 from rlstab.envs.locomotion.robots import Robot, robot_named
 from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
-from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 from rlstab.envs.task import Numbers, ObservationTerm, Task
 from rlstab.errors import UserError
+
+if TYPE_CHECKING:
+    from rlstab.envs.physics.mujoco_engine import MujocoPhysics
 
 _START_SPEED = 0.5
 """Each component of the base's velocity at the start is at most this: m/s, rad/s."""
@@ -79,6 +81,9 @@ class Quadruped(Task, ABC):
 
     def make_physics(self, num_envs: int, fields: tuple[str, ...], num_threads: int | None) -> MujocoPhysics:
         """MuJoCo on threads."""
+        # Here, as all of MuJoCo in this family: registering the environments must not wait for it.
+        from rlstab.envs.physics.mujoco_engine import MujocoPhysics
+
         return MujocoPhysics(self.model, num_envs, fields, num_threads)
 
     @functools.cached_property

@@ -39,8 +39,8 @@ class Go1Stand(Quadruped):
     max_episode_steps: ClassVar[int] = 500
     soft_limits_share: ClassVar[float] = 0.9
 
-    action_scale: float = 1.5
-    """rad for an action of 1: upright, hind thighs are that far from where they are on four legs."""
+    action_scale: float = 2.0
+    """rad for an action of 1: upright, hind thighs are some 1.4 rad from where they are on four legs."""
     max_tilt: float = 104.5
     """An episode ends with the base's z axis further than this from the vertical, degrees; standing it is at 90."""
     standing_height: float = 0.53

@@ -99,7 +99,17 @@ def complete(
         _collide(geom, collisions)
     ground(spec)
     spec.worldbody.add_light(
-        pos=[0.0, 0.0, 3.0], dir=[0.2, 0.1, -1.0], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, castshadow=True
+        pos=[0.0, 0.0, 3.0], dir=[0.2, 0.1, -1.0], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, castshadow=False
+    )
+    # Small: every world with parameters of its own has a copy.
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        width=32,
+        height=192,
+        rgb1=[0.55, 0.68, 0.80],
+        rgb2=[0.85, 0.89, 0.92],
     )
     for leg in LEGS:
         _feel(spec, leg)

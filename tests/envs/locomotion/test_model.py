@@ -108,7 +108,7 @@ def test_a_description_is_stripped_of_what_only_looks_good():
     spec.geom("trunk").material = "skin"
     spec.geom("RL").name, trunk.name = "", "base"
     model = built(stripped(spec))
-    assert (model.nmesh, model.ncam, model.ntex) == (0, 0, 1)
+    assert (model.nmesh, model.ncam, model.ntex) == (0, 0, built().ntex)
     assert model.geom("RL").bodyid == model.body("RL_calf").id
     assert model.body("trunk").id == 1
     assert model.body_mass.sum() == pytest.approx(12.74, abs=0.01)

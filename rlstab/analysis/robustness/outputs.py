@@ -104,6 +104,7 @@ class TrackingOutput:
     """
 
     unit = "share of tracking missed"
+    delay = 0
 
     def __init__(self, cost: TrackingCost) -> None:
         self._cost = cost

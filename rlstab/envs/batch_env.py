@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from rlstab.envs.carried import WorldState, nothing_yet, row_of, taken
 from rlstab.envs.disturbance import Disturbance, attach_all, listed, required_fields
 from rlstab.envs.physics.interface import BoolArray, FloatArray, IntArray
 from rlstab.envs.task import Task
@@ -86,7 +87,7 @@ class BatchEnv(VectorEnv):
         self.spec = None
 
         self._seed = seed
-        self._start_generator = EpisodeGenerator()
+        self._episode_generator = EpisodeGenerator()
         numbers = range(world_offset, world_offset + num_envs) if world_numbers is None else world_numbers
         self._world_numbers = _numbered(numbers, num_envs)
         self._autoreset = autoreset
@@ -98,7 +99,9 @@ class BatchEnv(VectorEnv):
         self.reward_terms: dict[str, FloatArray] = {}
         """Terms of the last step's reward, ``(num_envs,)`` each."""
         self._all_worlds = np.arange(num_envs)
-        self._before = task.measure(self.physics)
+        self.state = WorldState(self.physics, nothing_yet(task.carried(self.physics.model), num_envs))
+        """What the task sees: a live view."""
+        self._before = task.measure(self.state)
         # Last observation returned: what a partial reset gives again for the worlds that go on.
         self._seen: FloatArray | None = None
         self.disturbances = attach_all(disturbances, self)
@@ -137,10 +140,11 @@ class BatchEnv(VectorEnv):
                 raise UserError(message)
             self._seed = int(seed)
             self._episode[:] = -1
+            self.state.forget()
         worlds = self._chosen_worlds(options or {}, seeded=seed is not None)
         self._begin_episodes(worlds)
-        self._before = self.task.measure(self.physics)
-        first = self._disturb_first(self.task.observe(self.physics.take(worlds)), worlds)
+        self._before = self.task.measure(self.state)
+        first = self._disturb_first(self.task.observe(self._taken(worlds)), worlds)
         observation = first.copy() if self._seen is None else self._seen.copy()
         observation[worlds] = first
         self._seen = observation.copy()
@@ -167,7 +171,7 @@ class BatchEnv(VectorEnv):
         """
         if self._seen is None:
             raise UserError("reset the environment before its first step")
-        action = np.asarray(actions, np.float64)
+        commanded = action = np.asarray(actions, np.float64)
         if action.shape != self._action_shape:
             message = f"actions must have shape {self._action_shape}, got {action.shape}"
             raise UserError(message)
@@ -178,17 +182,18 @@ class BatchEnv(VectorEnv):
             if push is not None:
                 wrench = push if wrench is None else wrench + push
 
-        task, physics = self.task, self.physics
-        physics.step(task.control(physics, action), task.frame_skip, wrench)
+        task, state = self.task, self.state
+        self.physics.step(task.control(state, action), task.frame_skip, wrench)
         self.elapsed_steps += 1
         self.total_steps += 1
-        terms, terminated = task.outcome(self._before, physics, action, self.dt)
+        terms, terminated = task.outcome(self._before, state, action, self.dt)
+        task.advance(state, commanded, action, self._numbers, self.dt)
         self.reward_terms = terms
         reward = functools.reduce(np.add, terms.values())
-        observation = task.observe(physics)
+        observation = task.observe(state)
         # Sums of squares: finite only if every term is, and cheaper than looking at each.
         seen = np.vdot(observation, observation) + np.vdot(reward, reward)
-        if not (math.isfinite(seen) and physics.is_finite()):
+        if not (math.isfinite(seen) and self.physics.is_finite()):
             self._report_non_finite(action, observation, reward)
         for disturbance in self.disturbances:
             observation = disturbance.observation(observation)
@@ -201,9 +206,9 @@ class BatchEnv(VectorEnv):
             observation = observation.copy()
             worlds = np.flatnonzero(done)
             self._begin_episodes(worlds)
-            observation[worlds] = self._disturb_first(task.observe(physics.take(worlds)), worlds)
+            observation[worlds] = self._disturb_first(task.observe(self._taken(worlds)), worlds)
         self._seen = observation.copy()
-        self._before = task.measure(physics)
+        self._before = task.measure(state)
         return observation, reward, terminated, truncated, infos
 
     def state_dict(self) -> dict[str, Any]:
@@ -215,6 +220,7 @@ class BatchEnv(VectorEnv):
             "elapsed_steps": self.elapsed_steps.copy(),
             "total_steps": self.total_steps,
             "before": np.array(self._before),
+            "carried": {name: array.copy() for name, array in self.state.carried.items()},
             "seen": None if self._seen is None else self._seen.copy(),
             "task": self.task.id,
             "disturbed by": self._disturbed_by,
@@ -242,6 +248,8 @@ class BatchEnv(VectorEnv):
         self.elapsed_steps[...] = state["elapsed_steps"]
         self.total_steps = int(state["total_steps"])
         self._before = state["before"].copy()
+        for name, array in self.state.carried.items():
+            array[...] = state["carried"][name]
         self._seen = None if state["seen"] is None else state["seen"].copy()
         for disturbance, saved in zip(self.disturbances, state["disturbances"], strict=True):
             disturbance.load_state_dict(saved)
@@ -294,7 +302,8 @@ class BatchEnv(VectorEnv):
         model = self.physics.model
         qpos, qvel = np.empty((len(worlds), model.nq)), np.empty((len(worlds), model.nv))
         for row, world in enumerate(worlds.tolist()):
-            qpos[row], qvel[row] = self.task.initial_state(model, self._start_numbers(world))
+            carried = row_of(self.state.carried, world)
+            qpos[row], qvel[row] = self.task.begin(model, carried, world, self._numbers)
         # Parameters first: the state is refreshed with the model that the episode will run on.
         for disturbance in self.disturbances:
             disturbance.begin(worlds)
@@ -313,8 +322,11 @@ class BatchEnv(VectorEnv):
             raise UserError(message)
         return worlds if self._seen is not None else self._all_worlds
 
-    def _start_numbers(self, world: int) -> np.random.Generator:
-        return self._start_generator.at(self._seed, "start", self._world_numbers[world], int(self._episode[world]))
+    def _numbers(self, world: int, purpose: str) -> np.random.Generator:
+        return self._episode_generator.at(self._seed, purpose, self._world_numbers[world], int(self._episode[world]))
+
+    def _taken(self, worlds: IntArray) -> WorldState:
+        return taken(self.physics, self.state.carried, worlds)
 
     def _disturb_first(self, observation: FloatArray, worlds: IntArray) -> FloatArray:
         for disturbance in self.disturbances:

@@ -8,6 +8,7 @@ import numpy as np
 
 from rlstab.envs.batch_env import BatchEnv
 from rlstab.envs.linear.task import LinearQuadratic
+from rlstab.envs.locomotion.velocity import Go1Velocity
 from rlstab.envs.physics.interface import BoolArray, FloatArray
 from rlstab.errors import UserError
 
@@ -69,6 +70,29 @@ class SurvivalCost:
         return terminated.astype(np.float64)
 
 
+class TrackingCost:
+    """Share of the reward for tracking a command that is missed, 1 where the robot has fallen.
+
+    Parameters
+    ----------
+    env
+        Of a task with `Go1Velocity.tracking_maximum` and the terms it is about.
+    """
+
+    worst: float | None = 1.0
+
+    def __init__(self, env: BatchEnv, task: Go1Velocity) -> None:
+        self._env = env
+        self._most = task.tracking_maximum(env.dt)
+
+    def __call__(self, reward: FloatArray, terminated: BoolArray) -> FloatArray:
+        """See `Cost`."""
+        del reward
+        terms = self._env.reward_terms
+        missed = 1.0 - (terms["tracking_linear"] + terms["tracking_angular"]) / self._most
+        return np.where(terminated, 1.0, np.maximum(missed, 0.0))
+
+
 SPEEDS = {"Hopper": 2.5, "Walker2d": 3.5, "HalfCheetah": 5.0, "Ant": 3.0}
 """Robot to the speed that counts as doing its task, m/s."""
 
@@ -86,15 +110,17 @@ def cost_of(env: Any, reference: float | None = None) -> Cost:
     Raises
     ------
     UserError
-        It is no native environment, or has neither a quadratic cost nor a speed.
+        It is no native environment, or has no cost that is known here.
     """
     if not isinstance(env, BatchEnv):
         raise UserError("a disturber needs a native environment, on whose bodies it can push")
     if isinstance(env.task, LinearQuadratic):
         return QuadraticCost()
+    if isinstance(env.task, Go1Velocity):
+        return TrackingCost(env, env.task)
     for robot, speed in SPEEDS.items():
         if env.task.id.removeprefix("rlstab/").startswith(robot):
             return SpeedCost(env, reference or speed)
     if env.task.id.removeprefix("rlstab/").startswith("InvertedPendulum"):
         return SurvivalCost()
-    raise UserError(f"no cost is known for {env.task.id}: it has neither a quadratic cost nor a forward speed")
+    raise UserError(f"no cost is known for {env.task.id}: it has neither a quadratic cost nor a speed to keep")

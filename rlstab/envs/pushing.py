@@ -22,6 +22,7 @@ _BODIES: dict[str, tuple[str, Directions]] = {
     "HalfCheetah": ("torso", "sagittal"),
     "Ant": ("torso", "space"),
     "InvertedPendulum": ("pole", "line"),
+    "Go1": ("trunk", "space"),
 }
 
 

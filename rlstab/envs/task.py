@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from rlstab.envs.physics.interface import BoolArray, FloatArray, Physics, PhysicsState
+from rlstab.envs.carried import Carried, WorldState
+from rlstab.envs.physics.interface import BoolArray, FloatArray, Physics
+
+Numbers = Callable[[int, str], np.random.Generator]
+"""Random numbers of a world's present episode: each purpose has a stream of its own, which begins anew with every
+call. The generator serves until the next call. A draw at a later step is given a purpose that says which, as in
+``"command/3"``, so that nothing but a count has to be remembered for it."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,11 @@ class Task(ABC):
     max_episode_steps: ClassVar[int] = 1000
     fields: ClassVar[tuple[str, ...]] = ()
 
+    def carried(self, model: Any) -> Mapping[str, tuple[int, ...]]:
+        """Shape of everything that a world carries besides physics, by name; see `begin` and `advance`."""
+        del model
+        return {}
+
     @abstractmethod
     def make_physics(self, num_envs: int, fields: tuple[str, ...], num_threads: int | None) -> Physics:
         """Make the engine that steps ``num_envs`` worlds; ``fields`` are the derived quantities to be copied out."""
@@ -49,27 +61,44 @@ class Task(ABC):
     def initial_state(self, model: Any, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draw one world's start: ``qpos (nq,)``, ``qvel (nv,)``."""
 
+    def begin(self, model: Any, carried: Carried, world: int, numbers: Numbers) -> tuple[FloatArray, FloatArray]:
+        """Begin an episode of one world: its ``qpos (nq,)``, ``qvel (nv,)``; by default `initial_state`.
+
+        ``carried`` are its rows as the last episode left them, zeros before the first, to be written into.
+        """
+        del carried
+        return self.initial_state(model, numbers(world, "start"))
+
     @abstractmethod
-    def observe(self, state: PhysicsState) -> FloatArray:
+    def observe(self, state: WorldState) -> FloatArray:
         """Observation ``(n, obs_dim)`` of every world in ``state``."""
 
-    def control(self, state: PhysicsState, action: FloatArray) -> FloatArray:
+    def control(self, state: WorldState, action: FloatArray) -> FloatArray:
         """Actuator controls ``(n, nu)`` for an action ``(n, act_dim)``; by default the action itself."""
         del state
         return action
 
     @abstractmethod
-    def measure(self, state: PhysicsState) -> FloatArray:
+    def measure(self, state: WorldState) -> FloatArray:
         """What `outcome` must know from before the step, ``(n, ...)``, as a copy that stepping does not change."""
 
     @abstractmethod
     def outcome(
-        self, before: FloatArray, state: PhysicsState, action: FloatArray, dt: float
+        self, before: FloatArray, state: WorldState, action: FloatArray, dt: float
     ) -> tuple[dict[str, FloatArray], BoolArray]:
-        """Judge a step of length ``dt`` seconds.
+        """Judge a step of length ``dt`` seconds; ``action`` is what reached the robot.
 
         Returns
         -------
         terms, terminated
             Named reward terms ``(n,)``, whose sum is the reward; and whether the episode has ended, ``(n,)``.
         """
+
+    def advance(
+        self, state: WorldState, commanded: FloatArray, action: FloatArray, numbers: Numbers, dt: float
+    ) -> None:
+        """Bring what is carried up to date, in place, after a step was judged and before the next observation.
+
+        ``commanded (n, act_dim)`` is what the policy chose, ``action`` what of it reached the robot.
+        """
+        del state, commanded, action, numbers, dt

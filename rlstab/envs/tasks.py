@@ -54,6 +54,12 @@ _LINEAR = {
     "rlstab/LinearQuadratic-S2-v0": "linear.task:IntegratorRegulation",
     "rlstab/LinearQuadratic-S3-v0": "linear.task:CartPoleRegulation",
 }
+_LOCOMOTION = {
+    "rlstab/Go1Velocity-v0": "locomotion.velocity:Go1Velocity",
+    "rlstab/Go1VelocityRough-v0": "locomotion.rough:Go1VelocityRough",
+    "rlstab/Go1Stand-v0": "locomotion.stand:Go1Stand",
+}
+_OWN = {id: place for id, (_, place) in _VARIANTS.items()} | _LINEAR | _LOCOMOTION
 
 TASKS: Mapping[str, type[Task]] = _LazyTasks(_GYMNASIUMS)
 """Tasks that equal gymnasium's environment of the same id."""
@@ -61,8 +67,8 @@ TASKS: Mapping[str, type[Task]] = _LazyTasks(_GYMNASIUMS)
 VARIANT_OF: Mapping[str, str] = {id: origin for id, (origin, _) in _VARIANTS.items()}
 """Ids of tasks that gymnasium does not have, and which of gymnasium's each one derives from."""
 
-OWN_TASKS: Mapping[str, type[Task]] = _LazyTasks({id: place for id, (_, place) in _VARIANTS.items()} | _LINEAR)
+OWN_TASKS: Mapping[str, type[Task]] = _LazyTasks(_OWN)
 """Tasks that gymnasium does not have."""
 
-ALL_TASKS: Mapping[str, type[Task]] = _LazyTasks(_GYMNASIUMS | {id: p for id, (_, p) in _VARIANTS.items()} | _LINEAR)
+ALL_TASKS: Mapping[str, type[Task]] = _LazyTasks(_GYMNASIUMS | _OWN)
 """All of them."""

@@ -208,6 +208,7 @@ def _layout(
     action_space = getattr(env, "single_action_space", None) or env.action_space
     joints = () if model is None else _joints(model)
     actuators = () if model is None else _actuators(model)
+    offsets = () if model is None else tuple(_target_offset(model, index) for index in range(model.nu))
     return Layout(
         env_id=env_id,
         control_dt=control_dt,
@@ -216,7 +217,7 @@ def _layout(
         joints=joints,
         actuators=actuators,
         observation=_observation(observation_space, fields),
-        action=_action(action_space, actuators),
+        action=_action(action_space, actuators, offsets),
         base_quaternion="wxyz" if any(joint.type in ("free", "ball") for joint in joints) else None,
     )
 
@@ -224,6 +225,7 @@ def _layout(
 def _joints(model: Any) -> tuple[Joint, ...]:
     kinds = (("free", 7), ("ball", 4), ("slide", 1), ("hinge", 1))  # In the order of mjtJoint.
     joints: list[Joint] = []
+    reference = _reference_pose(model)
     for index in range(model.njnt):
         kind, size = kinds[int(model.jnt_type[index])]
         start = int(model.jnt_qposadr[index])
@@ -232,11 +234,17 @@ def _joints(model: Any) -> tuple[Joint, ...]:
             Joint(
                 name=str(model.joint(index).name) or f"joint{index}",
                 type=kind,
-                default_pos=tuple(model.qpos0[start : start + size].tolist()),
+                default_pos=tuple(reference[start : start + size].tolist()),
                 pos_limit=(low, high) if model.jnt_limited[index] else None,
             )
         )
     return tuple(joints)
+
+
+def _reference_pose(model: Any) -> Any:
+    """Joint positions ``(nq,)`` that the model calls home, else those it is drawn in."""
+    names = [str(model.key(index).name) for index in range(getattr(model, "nkey", 0))]
+    return model.key_qpos[names.index("home")] if "home" in names else model.qpos0
 
 
 def _actuators(model: Any) -> tuple[Actuator, ...]:
@@ -259,8 +267,11 @@ def _actuator(model: Any, index: int) -> Actuator:
     if int(model.actuator_dyntype[index]) == 0 and int(model.actuator_gaintype[index]) == 0:
         if int(model.actuator_biastype[index]) == 0:
             kind, scale = "torque", gain * gear
-        elif bias[0] == 0 and bias[1] == -gain:
-            kind, scale, kp, kd = "position", 1.0 / gear, gain * gear**2, float(-bias[2]) * gear**2
+        elif bias[1] < 0 and gain != 0:
+            # A servo, whose control may be any affine function of the target (`_target_offset`).
+            stiffness = float(-bias[1])
+            kind, scale = "position", gain / (stiffness * gear)
+            kp, kd = stiffness * gear**2, float(-bias[2]) * gear**2
         elif bias[0] == 0 and bias[1] == 0 and bias[2] == -gain:
             kind, scale, kd = "velocity", 1.0 / gear, gain * gear**2
     low, high = model.actuator_ctrlrange[index].tolist()
@@ -277,6 +288,13 @@ def _actuator(model: Any, index: int) -> Actuator:
         kp=kp,
         kd=kd,
     )
+
+
+def _target_offset(model: Any, index: int) -> float:
+    """Joint target of a position servo for a control of zero; 0 for other actuators."""
+    bias = model.actuator_biasprm[index]
+    servo = int(model.actuator_biastype[index]) == 1 and bias[1] < 0
+    return float(bias[0] / (-bias[1] * model.actuator_gear[index, 0])) if servo else 0.0
 
 
 def _effort_limit(model: Any, index: int, limit: float) -> float | None:
@@ -306,7 +324,7 @@ def _observation(space: Any, fields: tuple[ObservationField, ...] | None) -> Obs
     return ObservationLayout(shape, str(space.dtype), fields, low, high)
 
 
-def _action(space: Any, actuators: tuple[Actuator, ...]) -> ActionLayout:
+def _action(space: Any, actuators: tuple[Actuator, ...], offsets: tuple[float, ...]) -> ActionLayout:
     if isinstance(space, gymnasium.spaces.Discrete):
         return ActionLayout("discrete", (), str(space.dtype), n=int(space.n), start=int(space.start))
     if isinstance(space, gymnasium.spaces.MultiDiscrete):
@@ -334,7 +352,7 @@ def _action(space: Any, actuators: tuple[Actuator, ...]) -> ActionLayout:
         shape=shape,
         dtype=str(space.dtype),
         scale=scales if known else None,
-        offset=(0.0,) * len(actuators) if known else None,
+        offset=offsets if known else None,
         low=low,
         high=high,
     )

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstab.envs.costs import QuadraticCost, SpeedCost, cost_of
+from rlstab.envs.costs import QuadraticCost, SpeedCost, TrackingCost, cost_of
 from rlstab.envs.registry import make_vec
 from rlstab.errors import UserError
 
@@ -39,6 +39,18 @@ def test_a_balancer_costs_its_fall_alone() -> None:
     cost = cost_of(make_vec("InvertedPendulum-v5", 2))
     assert cost.worst == 1.0
     np.testing.assert_array_equal(cost(np.array([1.0, 0.0]), np.array([False, True])), [0.0, 1.0])
+
+
+def test_a_quadruped_costs_the_tracking_that_it_misses() -> None:
+    env: Any = make_vec("rlstab/Go1Velocity-v0", 3, num_threads=1)
+    cost = cost_of(env)
+    assert isinstance(cost, TrackingCost)
+    assert cost.worst == 1.0
+    env.reward_terms = {
+        "tracking_linear": np.array([0.02, 0.0, 0.02]),
+        "tracking_angular": np.array([0.01, 0.006, 0.01]),
+    }
+    np.testing.assert_allclose(cost(np.zeros(3), np.array([False, False, True])), [0.0, 0.8, 1.0], atol=1e-12)
 
 
 @pytest.mark.parametrize("env_id", ["Reacher-v5", "CartPole-v1"])

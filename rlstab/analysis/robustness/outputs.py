@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlstab.envs.batch_env import BatchEnv
-from rlstab.envs.costs import SpeedCost, cost_of
+from rlstab.envs.costs import SpeedCost, TrackingCost, cost_of
 from rlstab.envs.linear.task import LinearQuadratic
 from rlstab.envs.physics.interface import BoolArray, FloatArray
 from rlstab.errors import UserError
@@ -94,6 +94,30 @@ class SpeedOutput:
         return speed[:, None], self._cost(reward, terminated)
 
 
+class TrackingOutput:
+    """``z`` is the share of the reward for tracking that is missed, and the cost is the same.
+
+    Parameters
+    ----------
+    cost
+        Of the environment.
+    """
+
+    unit = "share of tracking missed"
+    delay = 0
+
+    def __init__(self, cost: TrackingCost) -> None:
+        self._cost = cost
+
+    def __call__(
+        self, before: FloatArray, action: FloatArray, reward: FloatArray, terminated: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """See `Output`."""
+        del before, action
+        missed = self._cost(reward, terminated)
+        return missed[:, None], missed
+
+
 PENDULUM_WEIGHTS = (1.0, 10.0, 0.1, 0.1), 0.1
 """Diagonal of Q on (cart, angle, and their rates) and R of the inverted pendulum's output."""
 
@@ -121,6 +145,8 @@ def output_of(env: Any, speed: float | None = None) -> Output:
         state, control = PENDULUM_WEIGHTS
         return QuadraticOutput(np.diag(state), np.array([[control]]))
     cost = cost_of(env, speed)
+    if isinstance(cost, TrackingCost):
+        return TrackingOutput(cost)
     assert isinstance(cost, SpeedCost)
     return SpeedOutput(env, cost)
 

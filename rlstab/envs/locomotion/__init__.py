@@ -1,0 +1,1 @@
+"""Four-legged robots that follow velocity commands or stand on their hind legs, on batched physics."""

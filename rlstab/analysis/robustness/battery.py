@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def run_battery(
     speed
         Speed that costs nothing, m/s; None: by the robot.
     processes
-        That play parts at the same time; the policy is copied to each.
+        That play parts at the same time; the policy is copied to each. One that cannot be copied is played in this one.
     keep
         Folder for finished parts, which are not played again.
     on_progress
@@ -136,7 +137,7 @@ def _played(
     processes: int,
 ) -> Any:
     """Pairs of item and result, as they come."""
-    if processes <= 1 or len(items) < 2:
+    if processes <= 1 or len(items) < 2 or not _travels(policy):
         for item in items:
             yield item, item.play(policy, plant, config, settings)
         return
@@ -146,6 +147,15 @@ def _played(
     jobs = (joblib.delayed(_numbered)(n, item.play, policy, plant, config, settings) for n, item in enumerate(items))
     for number, result in pool(jobs):
         yield items[number], result
+
+
+def _travels(policy: Policy) -> bool:
+    """Whether a policy can be copied to another process; an open session of ONNX Runtime cannot."""
+    try:
+        pickle.dumps(policy)
+    except Exception:
+        return False
+    return True
 
 
 def _numbered(number: int, play: Callable[..., Result], *arguments: Any) -> tuple[int, Result]:

@@ -69,6 +69,22 @@ def test_processes_change_nothing(balancer: LinearPolicy) -> None:
     np.testing.assert_array_equal(alone.cells.returns, shared.cells.returns)
 
 
+def test_a_policy_that_cannot_be_copied_is_played_here(balancer: LinearPolicy) -> None:
+    class Session:
+        observation_space, action_space = balancer.observation_space, balancer.action_space
+        predict = staticmethod(balancer.predict)
+
+        def __reduce__(self) -> Any:
+            raise TypeError("a session")
+
+    with pytest.MonkeyPatch.context() as patch:
+        from rlstab.analysis.robustness import battery
+
+        patch.setattr(battery, "Worlds", lambda test: lambda *_: cell_report([[1.0, 1.0]], [test], [1.0], [""]))
+        report = run_battery(Session(), SETTINGS, SMALL, processes=2)  # pyright: ignore[reportArgumentType]
+    assert report.nominal_return == 1.0
+
+
 def test_what_was_played_is_not_played_again(balancer: LinearPolicy, tmp_path: Path) -> None:
     class Stops(Exception):
         pass

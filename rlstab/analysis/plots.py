@@ -304,8 +304,8 @@ def axes_or_new(ax: Axes | None, aspect: float = 0.62) -> Axes:
 
 
 def legend_above(ax: Axes, names: Sequence[str]) -> None:
-    """Put the legend above the axes, where it covers no data."""
-    if any(names):
+    """Put the legend above the axes, where it covers no data; none where nothing was drawn."""
+    if any(names) and ax.get_legend_handles_labels()[0]:
         columns = len(names) if sum(map(len, names)) + 6 * len(names) < 56 else 1
         ax.legend(
             loc="lower left",

@@ -93,7 +93,9 @@ class GainCurve(Result):
 
     @property
     def felling_energy(self) -> float:
-        """Smallest energy ``e`` tried at which a fall was found; infinite where none was."""
+        """Smallest energy ``e`` tried at which a fall was found; zero if it falls by itself, infinite if never."""
+        if self.falls_undisturbed > 0.0:
+            return 0.0
         felled = self.fell.max(axis=1) > 0.0
         return float(self.energy[felled].min()) if felled.any() else float("inf")
 
@@ -107,8 +109,9 @@ class GainCurve(Result):
         rows: dict[str, Scalar] = {"environment": self.env_id, "force on": self.body, "starts": self.starts}
         if self.falls_undisturbed > 0.0:
             rows["falls without any force"] = f"{self.falls_undisturbed:.0%} of starts: no gain is finite"
-        for energy, gain, attack in zip(self.energy, self.gain, self.worst_attack, strict=True):
-            rows[f"{self.measure} gain found at {energy:.3g}"] = f"{gain:.4g} ({attack})"
+        else:
+            for energy, gain, attack in zip(self.energy, self.gain, self.worst_attack, strict=True):
+                rows[f"{self.measure} gain found at {energy:.3g}"] = f"{gain:.4g} ({attack})"
         least = self.felling_energy
         rows["smallest energy that fells it"] = least if np.isfinite(least) else f"none up to {self.energy.max():.3g}"
         rows["budget"] = f"{self.played:,} control steps"
@@ -175,8 +178,12 @@ def estimate_gain(
     game = _Game(policy, plant, steps, starts, searched, measure)
     shape = (len(grid), len(attacks))
     gains, fell, impulses, peaks = (np.zeros(shape) for _ in range(4))
+    falls = float(1.0 - game.calm.stood.mean())
+    if falls > 0.0:
+        # No gain is finite, whatever a search would find.
+        gains[...], fell[...] = np.inf, falls
     for row, energy in enumerate(grid):
-        for column, attack in enumerate(attacks):
+        for column, attack in enumerate(attacks if falls == 0.0 else ()):
             # The same numbers at each energy and for each policy.
             rng = np.random.default_rng((seed, column))
             found = attack.search(game.searched, steps, plant.point.channels, energy**2 / dt, rng)
@@ -198,7 +205,7 @@ def estimate_gain(
         seed=seed,
         attacks=tuple(attack.name for attack in attacks),
         played=game.played,
-        falls_undisturbed=float(1.0 - game.calm.stood.mean()),
+        falls_undisturbed=falls,
         energy=grid,
         gain=gains.max(axis=1),
         by_attack=gains,
@@ -239,7 +246,7 @@ class _Game:
         return play_forces(self._policy, self._plant, forces, self._starts[:starts] * count)
 
     def _gains(self, response: Responses, disturbances: FloatArray, starts: int) -> FloatArray:
-        """Gains ``(N, starts)``; infinite from a start where it falls by itself."""
+        """Gains ``(N, starts)``."""
         count = len(disturbances)
         if self.measure == "incremental":
             calm = np.tile(self.calm.outputs[:starts], (count, 1, 1))
@@ -247,6 +254,4 @@ class _Game:
         else:
             answer = response.costs.sum(axis=1) - np.tile(self.calm.costs[:starts].sum(axis=1), count)
         energy = np.square(disturbances).sum(axis=(1, 2))
-        gains = np.sqrt(np.maximum(answer.reshape(count, starts), 0.0) / energy[:, None])
-        gains[:, ~self.calm.stood[:starts]] = np.inf
-        return gains
+        return np.sqrt(np.maximum(answer.reshape(count, starts), 0.0) / energy[:, None])

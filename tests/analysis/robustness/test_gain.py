@@ -74,6 +74,9 @@ def test_what_falls_by_itself_has_no_finite_gain(pendulum: Plant, linear_policy:
     curve = estimate_gain(idle, pendulum, energies=[1e-4], seconds=8.0, attacks=FEW, starts=2)
     assert curve.falls_undisturbed == 1.0
     assert np.isinf(curve.gain).all()
+    assert curve.felling_energy == 0.0
+    assert curve.played == 2 * curve.steps
+    curve.plot()  # Without a line, and without a warning of it.
     assert "no gain is finite" in str(curve.summary()["falls without any force"])
 
 

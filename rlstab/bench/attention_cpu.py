@@ -141,7 +141,7 @@ class CpuLab:
             cache.write(history[1, :, step], history[2, :, step])
         q, k, v = (tensor[:, -1].contiguous() for tensor in history)
         calls: dict[str, Call] = {
-            "ring cache": lambda: sigmoid_attention_step(q, k, v, cache),
+            "ring cache": lambda: sigmoid_attention_step(q, k, v, cache, bias="count"),
             "recomputed": lambda: sigmoid_attention(*history, causal=True, bias="count")[:, -1],
         }
         samples = alternate(calls, max(20, self.repetitions), random.Random(0))

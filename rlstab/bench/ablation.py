@@ -197,7 +197,8 @@ class AblationResult(Result):
             ax.set_xlim(0.0, 1.0)
             ax.set_title(f"{label}, rate {rate:g}", fontsize=8)
             ax.set_xlabel("share of the training")
-            ax.set_yscale("log")
+            if any(np.isfinite(curve).any() for curve in curves.values()):
+                ax.set_yscale("log")
         ax = axes[1, 3]
         for number, name in enumerate(ATTENTION):
             known = self.gains[name][:, index][np.isfinite(self.gains[name][:, index])]

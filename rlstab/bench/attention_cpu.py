@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -19,6 +20,17 @@ from rlstab.kernels.sigmoid_attention import RingCache, sigmoid_attention, sigmo
 STEP_RATIO = "times as long as one step"
 _EAGER_BYTES = 0.5 * 2**30
 """Plain operations are timed where their tensors take less; more only says that memory is slow."""
+
+
+SMALL: dict[str, Any] = {
+    "lengths": (256, 512),
+    "dims": (),
+    "memory_lengths": (256, 512),
+    "rl_share": 256,
+    "windows": (32,),
+    "environments": 4,
+}
+"""Sizes for a trial."""
 
 
 @dataclass

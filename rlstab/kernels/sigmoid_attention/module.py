@@ -79,23 +79,9 @@ class SelfAttention(nn.Module):
         check_choice("weights", weights, ("sigmoid", "softmax"))
         check_choice("bias", bias, ("count", "window", "head", "none"))
         check_choice("positions", positions, ("none", "alibi", "rotary"))
-        kv_heads = num_heads if kv_heads is None else kv_heads
         check_window(window)
-        for name, size in {"width": width, "num_heads": num_heads, "kv_heads": kv_heads, "head_dim": head_dim}.items():
-            _check_size(name, size)
-        if min(width, num_heads, kv_heads) < 1:
-            raise UserError(f"width, num_heads and kv_heads must be at least 1, got {width}, {num_heads}, {kv_heads}")
-        if num_heads % kv_heads:
-            raise UserError(f"num_heads must be a multiple of kv_heads, got {num_heads} and {kv_heads}")
-        if head_dim is None and width % num_heads:
-            raise UserError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
-        dim = width // num_heads if head_dim is None else head_dim
-        if not 1 <= dim <= MAX_HEAD_DIM:
-            raise UserError(
-                f"the head dimension is {dim}, it must lie between 1 and {MAX_HEAD_DIM}: use other num_heads"
-            )
-        if positions == "rotary" and dim % 2:
-            raise UserError(f"rotary positions need an even head dimension, got {dim}")
+        dim = head_dimension(width, num_heads, kv_heads, head_dim, positions)
+        kv_heads = num_heads if kv_heads is None else kv_heads
         self.num_heads, self.kv_heads, self.head_dim, self.window = num_heads, kv_heads, dim, window
         self.weights, self.positions = weights, positions
         self.bias: BiasOption = bias if weights == "sigmoid" else "none"
@@ -337,6 +323,39 @@ class SelfAttention(nn.Module):
             q, k = _turned(q, cosine, sine), _turned(k, cosine, sine)
         # A norm may compute in another type than the values have.
         return q.to(v.dtype), k.to(v.dtype), v
+
+
+def head_dimension(width: int, num_heads: int, kv_heads: int | None, head_dim: int | None, positions: Positions) -> int:
+    """Check the sizes of a `SelfAttention` before any of it is made.
+
+    Returns
+    -------
+    int
+        The head dimension.
+
+    Raises
+    ------
+    UserError
+        Sizes that do not fit.
+    """
+    for name, size in {"width": width, "num_heads": num_heads, "kv_heads": kv_heads, "head_dim": head_dim}.items():
+        _check_size(name, size)
+    kv_heads = num_heads if kv_heads is None else kv_heads
+    if min(width, num_heads, kv_heads) < 1:
+        raise UserError(f"width, num_heads and kv_heads must be at least 1, got {width}, {num_heads}, {kv_heads}")
+    if num_heads % kv_heads:
+        raise UserError(f"num_heads must be a multiple of kv_heads, got {num_heads} and {kv_heads}")
+    if head_dim is None and width % num_heads:
+        raise UserError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
+    dim = width // num_heads if head_dim is None else head_dim
+    if not 1 <= dim <= MAX_HEAD_DIM:
+        given = f"width {width} with num_heads {num_heads}" if head_dim is None else f"head_dim {head_dim}"
+        raise UserError(
+            f"the head dimension is {dim}, from {given}, it must lie between 1 and {MAX_HEAD_DIM}: use other num_heads"
+        )
+    if positions == "rotary" and dim % 2:
+        raise UserError(f"rotary positions need an even head dimension, got {dim}")
+    return dim
 
 
 def _check_size(name: str, size: object) -> None:

@@ -146,7 +146,7 @@ def test_rotary_positions_do_not_wear_out_in_long_episodes() -> None:
         ({"weights": "Softmax"}, "weights is 'Softmax', it must be one of sigmoid, softmax; did you mean 'softmax'"),
         ({"bias": "cnt"}, "bias is 'cnt', it must be one of count, window, head, none"),
         ({"positions": "rope"}, "positions is 'rope', it must be one of none, alibi, rotary"),
-        ({"head_dim": 300}, "the head dimension is 300, it must lie between 1 and 256"),
+        ({"head_dim": 300}, "the head dimension is 300, from head_dim 300, it must lie between 1 and 256"),
         ({"head_dim": 0}, "the head dimension is 0"),
         ({"kv_heads": 0}, "kv_heads must be at least 1"),
     ],

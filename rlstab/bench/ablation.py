@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy.stats import trim_mean
 
 from rlstab.analysis.bootstrap import FloatArray, bootstrap, format_interval
 from rlstab.analysis.result import Result, Scalar
@@ -68,7 +67,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """What is changed one at a time against the base, at a few rates."""
 
-_COMMON = ("collapsed", "gain of the past", "gain of an offset", "steps/s")
+_COMMON = ("without success", "gain of the past", "gain of an offset", "steps/s")
+
+_PLANNED = "the passive T-maze, RepeatPrevious, Hopper without velocities and MiniGrid's memory"
 
 MONITORS: dict[str, str] = {
     "mass": "attention mass (mean)",
@@ -125,7 +126,8 @@ class AblationResult(Result):
     speeds: dict[str, float] = field(metadata={"unit": "environment steps a second"})
     """Variant to steps a second of processor time, mean; certificates left out."""
     monitors: dict[str, dict[str, FloatArray]]
-    """Variant to monitor to ``(rates, points)``, mean over heads and seeds, over the training."""
+    """Variant to monitor to ``(rates, points)``, mean over heads and seeds, from the training's beginning to its end;
+    before the first look, that one."""
     conditions: Conditions
     settings: dict[str, Any]
 
@@ -134,23 +136,23 @@ class AblationResult(Result):
 
         0: equally good at every rate; with its 95 % interval over seeds (arXiv:2309.14322, for returns).
         """
-
-        def loss(returns: FloatArray) -> FloatArray:
-            means = np.maximum(returns.mean(0), self.blind)
-            top = max(float(means.max()), self.blind + 1e-9)
-            return np.array([((top - means) / (top - self.blind)).mean()])
-
-        value, low, high = bootstrap((self.returns[variant],), loss, whole_rows=True)
-        return float(value[0]), float(low[0]), float(high[0])
+        return _sensitivity(tuple(map(tuple, self.returns[variant].tolist())), self.blind)
 
     def top(self, variant: str) -> tuple[float, str]:
         """Best mean over rates, and the rate."""
-        means = self.returns[variant].mean(0)
-        return float(means.max()), f"{self.rates[variant][int(means.argmax())]:g}"
+        best = self.best_rate(variant)
+        return float(self.returns[variant].mean(0)[best]), f"{self.rates[variant][best]:g}"
 
-    def collapsed(self, variant: str) -> float:
-        """Share of all trainings that earn less than a tenth of what memory is worth, diverged ones included."""
-        return float((self.returns[variant] < self.blind + 0.1 * (self.best - self.blind)).mean())
+    def best_rate(self, variant: str) -> int:
+        """Index of the rate with the best mean return."""
+        return int(self.returns[variant].mean(0).argmax())
+
+    def unsuccessful(self, variant: str) -> FloatArray:
+        """Share of the trainings at each rate that earn less than a tenth of what memory is worth, ``(rates,)``.
+
+        Returns do not tell those that diverged or collapsed from those that have not learned yet.
+        """
+        return (self.returns[variant] < self.blind + 0.1 * (self.best - self.blind)).mean(0)
 
     def summary(self) -> dict[str, Scalar]:
         """Sensitivity to the rate of each attention."""
@@ -167,11 +169,15 @@ class AblationResult(Result):
 
     def _curves(self, ax: Axes) -> None:
         for number, variant in enumerate(ATTENTION):
-            style = "-" if variant.endswith("QK-norm") else "--"
-            ax.plot(self.rates[variant], self.returns[variant].mean(0), style, color=f"C{number % 4}", label=variant)
+            style, returns = "-" if variant.endswith("QK-norm") else "--", self.returns[variant]
+            # Beside each other, or their ranges would hide one another.
+            rates = np.array(self.rates[variant]) * 1.06 ** (number - (len(ATTENTION) - 1) / 2)
+            mean, colour = returns.mean(0), f"C{number % 4}"
+            ax.plot(rates, mean, style, color=colour, linewidth=1.2, label=variant)
+            ax.vlines(rates, returns.min(0), returns.max(0), color=colour, linewidth=0.9, alpha=0.7)
         ax.set_xscale("log")
         ax.set_xlabel("learning rate")
-        ax.set_ylabel("return")
+        ax.set_ylabel("return: mean, and range of seeds")
 
     def figure(self, path: Path) -> Path:
         """Draw return against rate, and the monitors over the training at the rate that suits all."""
@@ -181,20 +187,26 @@ class AblationResult(Result):
         self._curves(axes[0, 0])
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
         rate = self._rate_of_monitors()
+        index = RATES.index(rate)
         for ax, (monitor, label) in zip(axes.flat[1:], MONITORS.items(), strict=False):
-            for number, variant in enumerate(ATTENTION):
+            curves = {variant: self.monitors[variant][monitor][index] for variant in ATTENTION}
+            first = _first_look(list(curves.values()))
+            for number, (variant, curve) in enumerate(curves.items()):
                 style = "-" if variant.endswith("QK-norm") else "--"
-                curve = self.monitors[variant][monitor][RATES.index(rate)]
-                ax.plot(np.linspace(0, 1, len(curve)), curve, style, color=f"C{number % 4}")
+                ax.plot(np.linspace(0, 1, len(curve))[first:], curve[first:], style, color=f"C{number % 4}")
+            ax.set_xlim(0.0, 1.0)
             ax.set_title(f"{label}, rate {rate:g}", fontsize=8)
             ax.set_xlabel("share of the training")
-            ax.set_yscale("log")
+            if any(np.isfinite(curve).any() for curve in curves.values()):
+                ax.set_yscale("log")
         ax = axes[1, 3]
-        names = list(ATTENTION)
-        values = [np.nanmax(self.gains[name][:, RATES.index(rate)]) for name in names]
-        ax.barh(range(len(names)), values, color=[f"C{number % 4}" for number in range(len(names))])
-        ax.set_yticks(range(len(names)), names, fontsize=6)
-        ax.set_title(f"largest gain of the past, rate {rate:g}", fontsize=8)
+        for number, name in enumerate(ATTENTION):
+            known = self.gains[name][:, index][np.isfinite(self.gains[name][:, index])]
+            if known.size:
+                ax.barh(number, np.median(known), color=f"C{number % 4}")
+                ax.hlines(number, known.min(), known.max(), color="black", linewidth=1.0)
+        ax.set_yticks(range(len(ATTENTION)), list(ATTENTION), fontsize=6)
+        ax.set_title(f"largest gain of the past, rate {rate:g}:\nmedian (bar) and range (line) of seeds", fontsize=8)
         figure.savefig(path, dpi=150)
         plt.close(figure)
         return path
@@ -210,12 +222,12 @@ class AblationResult(Result):
         options = []
         for name in (BASE, *OPTIONS):
             at = [self.rates[name].index(rate) for rate in FEW_RATES]
-            options.append([name, *(self._interval_text(name, index) for index in at), *self._common(name, at)])
+            options.append([name, *(self._interval_text(name, index) for index in at), *self._common(name)])
         few = ["option", *(f"return at {rate:g}" for rate in FEW_RATES), *_COMMON]
         every = [[name, *(self._interval_text(name, i) for i in range(len(RATES)))] for name in (*ATTENTION, *combined)]
         return [
-            ("Attention, over all rates", columns, attention),
-            (f"One change at a time against {BASE}", few, options),
+            ("Attention, over all rates; success and gains at the best rate", columns, attention),
+            (f"One change at a time against {BASE}; success and gains at the best rate", few, options),
             (
                 "Interquartile mean of the return at each rate, with 95 % interval",
                 ["attention", *(f"{r:g}" for r in RATES)],
@@ -242,12 +254,37 @@ class AblationResult(Result):
 
     def to_markdown(self) -> str:
         """Write the page for the documentation."""
-        lines = [f"# {self.title}", "", ABOUT.strip(), "", f"Made by `{self.command}`.", ""]
+        lines = [f"# {self.title}", "", ABOUT.strip(), "", *self._nowhere(), f"Made by `{self.command}`.", ""]
+        lines += ["The hypotheses were written down before the trainings.", ""]
         lines += [*(f"* {line}" for line in self.hypotheses()), ""]
         lines += [f"![Return against learning rate, and monitors over the training]({self.name}.png)", ""]
         for title, columns, rows in self.tables():
             lines += [f"## {title}", "", *markdown_table(columns, rows), ""]
+        lines += ["## What was planned and is not here", "", *(f"* {line}" for line in self._not_covered()), ""]
         return "\n".join([*lines, *self.conditions.section(self.settings)])
+
+    def _nowhere(self) -> list[str]:
+        """Say at which rates no attention succeeds: a paragraph, or nothing."""
+        lost = np.min([self.unsuccessful(name) for name in ATTENTION], axis=0) == 1.0
+        rates = [f"{rate:g}" for rate, none in zip(RATES, lost, strict=True) if none]
+        if not rates:
+            return []
+        steps = self.settings["environment steps"]
+        where = f"At the rates {', '.join(rates)}" if len(rates) > 1 else f"At the rate {rates[0]}"
+        return [
+            f"{where} no training with any attention succeeds within {steps:,} steps, be it that it collapsed or that "
+            "it needs more of them: that counts in the sensitivity, and not in the columns for the best rate.",
+            "",
+        ]
+
+    def _not_covered(self) -> list[str]:
+        lines = [f"Tasks: of {_PLANNED} there is one, {self.env.removeprefix('rlstab/')}."]
+        if not any(name in self.returns for name in COMBINATIONS):
+            lines.append(
+                "Combinations: the plain residual and Stable-SPAM are changed one at a time, against one attention and "
+                "at three rates, and not combined with every attention at all seven (`--factorial` trains those)."
+            )
+        return lines
 
     def _compare(self, norm: str) -> str:
         sigmoid, softmax = self.sensitivity(f"sigmoid, count, {norm}"), self.sensitivity(f"softmax, {norm}")
@@ -263,16 +300,12 @@ class AblationResult(Result):
     def _interval_text(self, variant: str, index: int) -> str:
         return _with_interval(*_interquartile_mean(tuple(self.returns[variant][:, index].tolist())))
 
-    def _common(self, variant: str, at: Sequence[int] | None = None) -> list[str]:
-        gains = self.gains[variant] if at is None else self.gains[variant][:, at]
-        known = gains[np.isfinite(gains)]
-        returns = self.returns[variant] if at is None else self.returns[variant][:, at]
-        lost = float((returns < self.blind + 0.1 * (self.best - self.blind)).mean())
-        gain = f"{np.median(known):.3g}" if known.size else "-"
-        offsets = self.offsets[variant] if at is None else self.offsets[variant][:, at]
-        known = offsets[np.isfinite(offsets)]
-        offset = f"{np.median(known):.3g}" if known.size else "-"
-        return [f"{100 * lost:.0f} %", gain, offset, f"{self.speeds[variant]:,.0f}"]
+    def _common(self, variant: str) -> list[str]:
+        best = self.best_rate(variant)
+        found = [values[variant][:, best] for values in (self.gains, self.offsets)]
+        known = [values[np.isfinite(values)] for values in found]
+        medians = [f"{np.median(values):.3g}" if values.size else "-" for values in known]
+        return [f"{100 * self.unsuccessful(variant)[best]:.0f} %", *medians, f"{self.speeds[variant]:,.0f}"]
 
     def _rate_of_monitors(self) -> float:
         """Find the rate at which the worst attention is best: there are all of them worth a look."""
@@ -283,14 +316,17 @@ ABOUT = """
 What sigmoid or softmax attention, the bias of sigmoid's scores, QK-norm and each further option do to PPO with a
 transformer. Every attention is trained at seven learning rates, every option at three of them, with the same seeds; all
 else is the task's preset, with the gated residual of GTrXL where no other is named. *Sensitivity to the rate* is the
-mean over rates of what is lost against the best rate, as a share of what memory earns (0: none is lost). *Collapsed*
-are trainings that earn less than a tenth of what memory is worth; one that diverged earns what no memory does. *Gain of
-the past* is the largest derivative of the logits in an earlier observation, *gain of an offset* the sum of those in all
-observations, medians over the trainings that did not diverge. The norm of attention's Jacobian and its certified bound
-are those at the beginning of four episodes. Best returns and the sensitivity are of means over seeds. Intervals are 95
-% percentile bootstraps over seeds by rliable. Steps are per second of processor time, certificates left out.
+mean over rates of what is lost against the best rate, as a share of what memory earns (0: none is lost). The best rate
+is that of the best mean return, for options among the three. *Without success* is the share of the seeds at the best
+rate that earn less than a tenth of what memory is worth; one that diverged earns what no memory does. *Gain of the
+past* is the largest derivative of the logits in an earlier observation, *gain of an offset* the sum of those in all
+observations, medians over the seeds at the best rate that did not diverge. Best returns and the sensitivity are of
+means over seeds. Intervals are 95 % percentile bootstraps over seeds by rliable. Steps are per second of processor
+time, mean over all rates, certificates left out.
 
-The hypotheses were written down before the trainings.
+In the picture, returns are means with the range of the seeds, monitors are means over heads and seeds from the first
+look at them on, and gains of the past are medians with the range of the seeds. The norm of attention's Jacobian and its
+certified bound are those at the beginning of four episodes.
 """
 
 
@@ -375,8 +411,31 @@ def _gain(report: Report, name: str) -> float:
 @functools.lru_cache(maxsize=512)
 def _interquartile_mean(returns: tuple[float, ...]) -> tuple[float, float, float]:
     # A page asks for the same interval several times, and resampling takes a while.
-    found = bootstrap((np.array(returns)[:, None],), lambda sample: trim_mean(sample, 0.25, axis=0))
+    cut = len(returns) // 4
+
+    def middle(sample: FloatArray) -> FloatArray:
+        # What `scipy.stats.trim_mean` computes, whose checks take fifty times as long as so few numbers.
+        return np.sort(sample, axis=0)[cut : len(sample) - cut].mean(0)
+
+    found = bootstrap((np.array(returns)[:, None],), middle)
     return tuple(float(part[0]) for part in found)  # pyright: ignore[reportReturnType]
+
+
+@functools.lru_cache(maxsize=128)
+def _sensitivity(returns: tuple[tuple[float, ...], ...], blind: float) -> tuple[float, float, float]:
+    def loss(returns: FloatArray) -> FloatArray:
+        means = np.maximum(returns.mean(0), blind)
+        top = max(float(means.max()), blind + 1e-9)
+        return np.array([((top - means) / (top - blind)).mean()])
+
+    value, low, high = bootstrap((np.array(returns),), loss, whole_rows=True)
+    return float(value[0]), float(low[0]), float(high[0])
+
+
+def _first_look(curves: Sequence[FloatArray]) -> int:
+    """Index of the last point that repeats the first look; all curves are looked at together."""
+    moves = [np.flatnonzero(np.diff(curve) != 0) for curve in curves if np.isfinite(curve).all()]
+    return min((int(found[0]) for found in moves if found.size), default=0)
 
 
 def _verdict(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> str:

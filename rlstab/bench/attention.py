@@ -57,6 +57,8 @@ class Options:
     """Seconds after which nothing new is begun, s. What is left out is named on the page."""
     repetitions: int = 7
     """CPU: how often each implementation is timed in each case."""
+    small: bool = False
+    """CPU: only short sequences and few environments, which takes a minute and is no measurement to keep."""
     threads: int = 1
     """CPU: threads. More than one says something only where nothing else runs."""
     official: str | None = None
@@ -83,17 +85,20 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Att
         raise UserError("there is no GPU that torch can use: leave out --device, or give --device cpu")
     if options.official is not None and (options.device == "cpu" or not has_gpu):
         raise UserError("official is a kernel for GPUs: give it with --device cuda, on a machine that has one")
+    if options.small and has_gpu and options.device != "cpu":
+        raise UserError("small is for CPUs: give it with --device cpu, or --budget-s to end earlier on a GPU")
     if has_gpu and options.device != "cpu":
         return _on_gpu(options, on_progress)
     return _on_cpu(options, on_progress)
 
 
 def _on_cpu(options: Options, on_progress: Callable[[str], None]) -> AttentionResult:
-    from rlstab.bench.attention_cpu import CpuLab, cpu_targets
+    from rlstab.bench.attention_cpu import SMALL, CpuLab, cpu_targets
     from rlstab.bench.attention_timing import Budget
 
     conditions = Conditions.now(options.threads, _versions())
     lab = CpuLab(
+        **(SMALL if options.small else {}),
         repetitions=options.repetitions,
         threads=options.threads,
         budget=Budget(options.budget_s),
@@ -101,8 +106,8 @@ def _on_cpu(options: Options, on_progress: Callable[[str], None]) -> AttentionRe
     )
     lab.run()
     return AttentionResult(
-        name="attention_cpu",
-        title="Sigmoid attention on a CPU",
+        name="attention_cpu_small" if options.small else "attention_cpu",
+        title="Sigmoid attention on a CPU, a few small cases" if options.small else "Sigmoid attention on a CPU",
         about=ABOUT_CPU,
         command=command_line("attention", options),
         rows=tuple(lab.rows),

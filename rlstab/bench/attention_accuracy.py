@@ -65,8 +65,8 @@ def check_step(case: Decode, backend: StepBackend, device: torch.device, dtype: 
     )
     q, k, v = (normal(batch, heads, dim) for _ in range(3))
     with poisoned_memory():
-        found = sigmoid_attention_step(q, k, v, cache, backend=backend)
-    exact = sigmoid_attention_decode(q.double(), cache.k.double(), cache.v.double(), cache.count)
+        found = sigmoid_attention_step(q, k, v, cache, bias="count", backend=backend)
+    exact = sigmoid_attention_decode(q.double(), cache.k.double(), cache.v.double(), cache.count, bias="count")
     # Plain operations round scores and weights; what is left of them is one rounding of each number.
     limit = FACTOR * (torch.finfo(dtype).eps + 1e-6)
     return Check(f"decode, {case.name}", f"{backend} step", _error(found, exact), limit)
@@ -85,7 +85,8 @@ def sigmoid_errors(provider_backend: str, device: torch.device, points: int = 60
     right = grid.double().sigmoid()
     found: list[tuple[str, float, float]] = []
     for mode in ("exact", "newton", "tanh"):
-        out = sigmoid_attention(grid, ones, ones, scale=1.0, sigmoid_mode=mode, backend=provider_backend)  # type: ignore[arg-type]
+        options: Any = {"scale": 1.0, "bias": 0.0, "sigmoid_mode": mode, "backend": provider_backend}
+        out = sigmoid_attention(grid, ones, ones, **options)
         error = (out.double() - right).abs()
         found.append((mode, float(error.max()), float((error / right).max())))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -19,6 +20,17 @@ from rlstab.kernels.sigmoid_attention import RingCache, sigmoid_attention, sigmo
 STEP_RATIO = "times as long as one step"
 _EAGER_BYTES = 0.5 * 2**30
 """Plain operations are timed where their tensors take less; more only says that memory is slow."""
+
+
+SMALL: dict[str, Any] = {
+    "lengths": (256, 512),
+    "dims": (),
+    "memory_lengths": (256, 512),
+    "rl_share": 256,
+    "windows": (32,),
+    "environments": 4,
+}
+"""Sizes for a trial."""
 
 
 @dataclass
@@ -141,7 +153,7 @@ class CpuLab:
             cache.write(history[1, :, step], history[2, :, step])
         q, k, v = (tensor[:, -1].contiguous() for tensor in history)
         calls: dict[str, Call] = {
-            "ring cache": lambda: sigmoid_attention_step(q, k, v, cache),
+            "ring cache": lambda: sigmoid_attention_step(q, k, v, cache, bias="count"),
             "recomputed": lambda: sigmoid_attention(*history, causal=True, bias="count")[:, -1],
         }
         samples = alternate(calls, max(20, self.repetitions), random.Random(0))

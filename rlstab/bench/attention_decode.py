@@ -35,8 +35,8 @@ def step_calls(
         return F.scaled_dot_product_attention(q[:, :, None], cache.k, cache.v)
 
     return {
-        "triton step": lambda: sigmoid_attention_step(q, k, v, cache, backend=backend),
-        UNDIVIDED: lambda: sigmoid_attention_step(q, k, v, cache, backend=backend, parts=1),
-        "eager step": lambda: sigmoid_attention_step(q, k, v, cache, backend="eager"),
+        "triton step": lambda: sigmoid_attention_step(q, k, v, cache, bias="count", backend=backend),
+        UNDIVIDED: lambda: sigmoid_attention_step(q, k, v, cache, bias="count", backend=backend, parts=1),
+        "eager step": lambda: sigmoid_attention_step(q, k, v, cache, bias="count", backend="eager"),
         "SDPA on the cache": softmax,
     }

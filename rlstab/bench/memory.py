@@ -44,6 +44,10 @@ _SHARED = (
 )
 
 
+_COSTLY = ("n_epochs", "batch_size", "num_envs")
+"""What the cost of a step depends on most."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What a task is about."""
@@ -84,7 +88,8 @@ TASKS: dict[str, Task] = {
         digits=2,
         about="""
 In the passive T-maze (arXiv:2307.03864) a cue at the first step tells where to turn 50 steps later. Each memory has the
-best of eight settings, [tried equally often](tuning_passivetmaze_v0.md) with a seed that is not used here.
+best of eight settings, which `rlstab bench tuning` chose for it: [tried equally often](tuning_passivetmaze_v0.md), with
+a seed that is not used here.
 """,
         own={
             SOFTMAX: {"learning_rate": 3e-3, "n_epochs": 4},
@@ -144,13 +149,12 @@ class MemoryResult(Study):
 
     kind: ClassVar[str] = "memory"
     about: ClassVar[str] = """
-Return of PPO with a transformer (`rlstab train transformer_ppo`; attention by sigmoid or by softmax, nothing else
-differs), with an LSTM (sb3-contrib's RecurrentPPO, 64 units each for actor and critic), and without memory
-(`rlstab train ppo`), for equally many environment steps on the same batched worlds. *Return* is the mean of 20
-deterministic episodes of the final policy; intervals are 95 % percentile bootstraps over seeds by rliable. Rollouts,
-minibatches, rates, discounts and clips are the same for all learners unless the table of settings says otherwise.
-*Above that without memory* is an interval that lies above that of the network without memory, and above the best that
-can be expected without memory where that is known; *solved* is nine tenths of what memory is worth.
+Return of PPO with a transformer (`rlstab train transformer_ppo`; attention by sigmoid or by softmax), with an LSTM
+(sb3-contrib's RecurrentPPO, 64 units each for actor and critic), and without memory (`rlstab train ppo`), for equally
+many environment steps on the same batched worlds. *Return* is the mean of 20 deterministic episodes of the final
+policy; intervals are 95 % percentile bootstraps over seeds by rliable. *Above that without memory* is an interval that
+lies above that of the network without memory, and above the best that can be expected without memory where that is
+known; *solved* is nine tenths of what memory is worth.
 """
 
     steps_per_second: dict[str, dict[str, float]]
@@ -159,7 +163,41 @@ can be expected without memory where that is known; *solved* is nine tenths of w
 
     def description(self) -> str:
         """See `Study.description`."""
-        return f"{self.about.strip()}\n\n{TASKS[self.envs[0]].about.strip()}"
+        env = self.envs[0]
+        parts = [self.about.strip(), TASKS[env].about.strip(), _settings_text(env, self.learners)]
+        return "\n\n".join([*parts, *self._speeds_text(env)])
+
+    def _speeds_text(self, env: str) -> list[str]:
+        """Say what the table of speeds leaves open: a paragraph, or nothing."""
+        parts: list[str] = []
+        unknown = [name for name in self.learners if not np.isfinite(self.steps_per_second[env][name])]
+        if unknown:
+            parts.append(f"In the table of speeds, `-` says that processor time was not taken ({'; '.join(unknown)}).")
+        differing = _differing(env, self.learners, _COSTLY)
+        if differing:
+            parts.append(f"Speeds are of different settings: {'; '.join(differing)}.")
+        return [" ".join(parts)] if parts else []
+
+    def figure(self, path: Path) -> Path:
+        """See `Study.figure`; learners that see changes have a picture of their own beside that of the others."""
+        changes = [name for name in self.learners if "changes" in name]
+        if not changes:
+            return super().figure(path)
+        import matplotlib.pyplot as plt
+
+        from rlstab.analysis import plots
+
+        env = self.envs[0]
+        figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.4), sharey=True, layout="constrained")
+        others = [name for name in self.learners if name not in changes]
+        for ax, names, title in zip(axes, (others, changes), ("without changes", "with changes"), strict=True):
+            plots.learning_curves([self.curves[env][name] for name in names], ax)
+            ax.set_title(f"{env}, tokens {title}", fontsize=9)
+            ax.legend(fontsize=7, loc="upper left")
+        axes[1].set_ylabel("")
+        figure.savefig(path, dpi=150)
+        plt.close(figure)
+        return path
 
     def interval_text(self, env: str, learner: str) -> str:
         """See `Study.interval_text`."""
@@ -235,7 +273,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Mem
     UserError
         A number is out of range, the task is unknown, or a training fails.
     """
-    if min(options.seeds, options.steps or 1, options.jobs) < 1:
+    if min(options.seeds, 1 if options.steps is None else options.steps, options.jobs) < 1:
         raise UserError("seeds, steps and jobs must be at least 1")
     if options.seeds > FIRST_TUNING_SEED:
         raise UserError(f"seeds from {FIRST_TUNING_SEED} on are those that chose the settings: ask for no more seeds")
@@ -243,7 +281,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Mem
     if env not in TASKS:
         raise UserError(f"no settings for {env} here: choose from {', '.join(TASKS)}")
     task = TASKS[env]
-    steps = options.steps or task.steps
+    steps = task.steps if options.steps is None else options.steps
     # Seed by seed: an unfinished study has something of every learner.
     trainings = {
         (env, name, seed): training(name, env, seed, steps) for seed in range(options.seeds) for name in task.learners
@@ -295,6 +333,31 @@ def _describe(env: str, steps: int) -> str:
     for name, own in TASKS[env].own.items():
         parts.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in own.items()))
     return "; ".join(parts)
+
+
+def _settings_text(env: str, learners: Iterable[str]) -> str:
+    """Say whose settings are whose."""
+    own = {name: TASKS[env].own[name] for name in learners if name in TASKS[env].own}
+    text = f"Rollouts, minibatches, rates, discounts and clips of all learners are those of {SIGMOID}"
+    if own:
+        spelled = (f"{name} has {', '.join(f'{key} {value}' for key, value in of.items())}" for name, of in own.items())
+        text += f", except: {'; '.join(spelled)}"
+    return f"{text}. The network without memory was not tuned."
+
+
+def _differing(env: str, learners: Iterable[str], keys: Iterable[str]) -> list[str]:
+    """Describe the settings that learners do not share: who has which value."""
+    shared, own = shared_settings(env), TASKS[env].own
+    found: list[str] = []
+    for key in keys:
+        users: dict[Any, list[str]] = {}
+        for name in learners:
+            users.setdefault(own.get(name, {}).get(key, shared[key]), []).append(name)
+        if len(users) > 1:
+            usual = max(users, key=lambda value: len(users[value]))
+            others = (f"{value} of {'; '.join(names)}" for value, names in users.items() if value != usual)
+            found.append(f"{key} is {', '.join(others)} and {usual} of all others")
+    return found
 
 
 def _known(env: str) -> bool:

@@ -54,12 +54,30 @@ def results_folder(folder: Path | None = None) -> Path:
         if not folder.is_dir():
             raise UserError(f"there is no {folder}: results pages are written from a checkout installed with pip -e")
         return folder
+    return writable_folder(folder, "results")
+
+
+def writable_folder(folder: Path, what: str) -> Path:
+    """Make a folder if it is not there, and see whether it can be written to.
+
+    Parameters
+    ----------
+    folder
+        Which.
+    what
+        What is to be kept there, for the message.
+
+    Raises
+    ------
+    UserError
+        The disk refuses.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise atomic.disk_error(f"cannot write results to {folder}", error) from error
+        raise atomic.disk_error(f"cannot write {what} to {folder}", error) from error
     return folder
 
 

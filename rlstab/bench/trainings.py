@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rlstab.bench.conditions import Conditions, describe_commit
+from rlstab.bench.pages import writable_folder
 from rlstab.bench.reports import Report, read_report, report_path
 from rlstab.errors import UserError
 
@@ -80,9 +81,10 @@ def collect(
     Raises
     ------
     UserError
-        A training fails. Those that run then are finished and kept, the others are not begun.
+        The folder cannot be written to, or a training fails. Those that run then are finished and kept, the others
+        are not begun.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    writable_folder(work, "reports")
 
     def finish(training: Training) -> Report:
         report = training.report(work)

@@ -42,6 +42,9 @@ class Options:
     """Trainings of each learner with each setting, with seeds 100, 101, ..., which are not those of the comparison."""
     steps: int | None = None
     """Environment steps of each training. None: as the task needs."""
+    points: int | None = None
+    """How many settings of the grid are tried, the first ones. None: all. One with --seeds 1 --steps 2000 is a trial of
+    the benchmark itself."""
     jobs: int = field(default_factory=usable_cores)
     """Trainings that run at the same time, each on one core."""
     work: Path = Path("runs/tuning")
@@ -136,7 +139,8 @@ class TuningResult(Result):
         lines += [f"![Return of every training, setting by setting]({self.name}.png)", ""]
         for title, columns, rows in self.tables():
             lines += [f"## {title}", "", *markdown_table(columns, rows), ""]
-        return "\n".join([*lines, *self.conditions.section(self.settings)])
+        seeds = next(iter(self.returns.values())).shape[1]
+        return "\n".join([*lines, *self.conditions.section({**self.settings, "seeds": _spell_seeds(seeds)})])
 
 
 ABOUT = """
@@ -154,13 +158,14 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Tun
     UserError
         A number is out of range, the task has no grid, or a training fails.
     """
-    if min(options.seeds, options.steps or 1, options.jobs) < 1:
-        raise UserError("seeds, steps and jobs must be at least 1")
+    if min(options.seeds, *(1 if n is None else n for n in (options.steps, options.points)), options.jobs) < 1:
+        raise UserError("seeds, steps, points and jobs must be at least 1")
     if options.env not in GRIDS:
         raise UserError(f"no grid of settings for {options.env}: choose from {', '.join(GRIDS)}")
     grid = GRIDS[options.env]
     points = tuple(dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
-    steps = options.steps or TASKS[options.env].steps
+    points = points[: options.points]
+    steps = TASKS[options.env].steps if options.steps is None else options.steps
     seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + options.seeds)
     trainings = {
         (learner, row, seed): memory.training(learner, options.env, seed, steps, point, _report_name(learner, point))
@@ -177,7 +182,8 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Tun
         }
 
     return TuningResult(
-        name=page_name("tuning", (options.env,), ()),
+        # A trial with some settings does not replace the page of all.
+        name=page_name("tuning", (options.env,), ()) + ("" if options.points is None else "_part"),
         title=f"Settings for {options.env.removeprefix('rlstab/')}",
         command=command_line("tuning", options),
         env=options.env,
@@ -195,6 +201,12 @@ def _by_learner(found: Mapping[tuple[str, int, int], Any]) -> dict[str, Sequence
 
 def _report_name(learner: str, point: Mapping[str, Any]) -> str:
     return "_".join([learner.rpartition(" ")[2], *(f"{key}_{value:g}" for key, value in point.items())])
+
+
+def _spell_seeds(count: int) -> str:
+    if count == 1:
+        return f"seed {FIRST_TUNING_SEED} (one training a setting)"
+    return f"seeds {FIRST_TUNING_SEED} to {FIRST_TUNING_SEED + count - 1} ({count} trainings a setting)"
 
 
 def _spell(point: Mapping[str, Any]) -> str:

@@ -17,10 +17,13 @@ from rlstab.learning.sequence_config import SequenceConfig
 from rlstab.learning.stable_spam import StableSpam
 from rlstab.learning.surrogate import StepStatistics, Targets, surrogate_loss
 from rlstab.learning.timeline import SequenceMinibatch, SequenceSamples, Timeline
+from rlstab.policies.tensors import pick_device
 from rlstab.policies.transformer.config import TransformerConfig
 from rlstab.policies.transformer.monitors import attention_figures
 from rlstab.policies.transformer.network import Memory, Sequences, TransformerActorCritic
 from rlstab.policies.transformer.policy import TransformerPolicy
+from rlstab.policies.transformer.size import check_weights, check_window
+from rlstab.runs.config import validate
 
 _WATCHED = 8
 
@@ -45,7 +48,8 @@ class SequenceLearner(OnPolicyLearner):
     Raises
     ------
     UserError
-        Lengths that do not divide each other, sizes that do not fit, or a z-loss without logits.
+        A value out of its range, lengths that do not divide each other, sizes that do not fit, also into the memory
+        that is free, or settings that would do nothing.
     """
 
     policy: TransformerPolicy
@@ -62,8 +66,10 @@ class SequenceLearner(OnPolicyLearner):
     ) -> None:
         self._settings = config or SequenceConfig()
         self._transformer = transformer or TransformerConfig()
+        validate(self._settings)
+        validate(self._transformer)
         self._length = self._settings.sequence_length or self._settings.n_steps
-        self._check(env)
+        self._check(env, total_steps, pick_device(device))
         super().__init__(env, self._settings, total_steps=total_steps, seed=seed, device=device)
         lead = (self.config.n_steps, self.num_envs)
         self._outputs = torch.zeros(*lead, self.network.head.inputs, device=self.device)
@@ -110,8 +116,12 @@ class SequenceLearner(OnPolicyLearner):
         assert isinstance(self._rollout, Timeline)
         return self._rollout
 
-    def _check(self, env: VectorEnv) -> None:
-        config, length = self._settings, self._length
+    def _check(self, env: VectorEnv, total_steps: int, device: torch.device) -> None:
+        config, transformer, length = self._settings, self._transformer, self._length
+        # Gradients and the optimiser's averages are as large as the weights.
+        check_weights(transformer, device, copies=4)
+        check_window(transformer, device, env.num_envs)
+        self._refuse_what_does_nothing(total_steps)
         if config.n_steps % length:
             raise UserError(f"sequence_length {length} does not divide n_steps {config.n_steps}: choose a divisor")
         if config.batch_size % length:
@@ -122,6 +132,20 @@ class SequenceLearner(OnPolicyLearner):
         if config.z_loss and not isinstance(env.single_action_space, (spaces.Discrete, spaces.MultiDiscrete)):
             kinds = "Discrete and MultiDiscrete"
             raise UserError(f"z_loss is for {kinds} actions, these are {env.single_action_space}: set it to 0")
+
+    def _refuse_what_does_nothing(self, total_steps: int) -> None:
+        transformer, warmup = self._transformer, self._settings.warmup_steps
+        if transformer.attention == "softmax" and transformer.score_bias in ("window", "head"):
+            raise UserError(
+                f"score_bias {transformer.score_bias} is of sigmoid's scores, attention is softmax: leave it out"
+            )
+        if transformer.residual == "plain" and transformer.gate_bias != TransformerConfig().gate_bias:
+            raise UserError("gate_bias is of the gate of residual gru, residual is plain: leave it out")
+        if warmup > total_steps:
+            raise UserError(
+                f"warmup_steps {warmup} is more than the total_steps {total_steps}, so that the learning rate would "
+                "never be reached: choose fewer"
+            )
 
     def _make_policy(self, seed: int) -> TransformerPolicy:
         observation, action = self.env.single_observation_space, self.env.single_action_space

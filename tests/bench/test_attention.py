@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -217,3 +218,7 @@ def test_the_command_makes_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made.command == "rlstab bench attention --docs --device cpu --repetitions 2"
     assert "torch" in made.conditions.versions["rlstab"]
     assert made.to_markdown().startswith("# Sigmoid attention on a CPU")
+    trial = attention.measure(attention.Options(device="cpu", small=True), lambda _: None)
+    assert trial.name == "attention_cpu_small"  # The page of all cases stays.
+    assert trial.command == "rlstab bench attention --docs --device cpu --small"
+    assert {field.name for field in dataclasses.fields(attention_cpu.CpuLab)} >= attention_cpu.SMALL.keys()

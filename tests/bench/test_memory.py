@@ -99,10 +99,30 @@ def test_the_lstm_is_evaluated_with_its_state_and_its_normaliser() -> None:
     assert not (first == policy.predict(raw, None, None, deterministic=True)[0]).all()
 
 
+def test_the_page_says_whose_settings_differ_and_what_speeds_are_worth(fake: Any, work: Path) -> None:
+    def change(report: dict[str, Any]) -> dict[str, Any]:
+        return report if report["learner"] == "lstm" else {**report, "processor_seconds": 4.0}
+
+    fake.change = change
+    page = measure(Options(env=MAZE, seeds=1, steps=2000, jobs=1, work=work), lambda _: None).to_markdown()
+    own = memory.TASKS[MAZE].own[SOFTMAX]
+    assert f"transformer, softmax has {', '.join(f'{key} {value}' for key, value in own.items())}; LSTM has" in page
+    assert "The network without memory was not tuned." in page
+    assert "`-` says that processor time was not taken (LSTM)" in page
+    assert f"n_epochs is {own['n_epochs']} of transformer, softmax and 8 of all others" in page
+
+
+def test_learners_that_see_changes_have_a_picture_of_their_own(fake: Any, work: Path, tmp_path: Path) -> None:
+    result = measure(Options(env=HOPPER, seeds=2, steps=2000, jobs=1, work=work), lambda _: None)
+    assert result.figure(tmp_path / "memory.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"seeds": 0}, "must be at least 1"),
+        ({"steps": 0}, "must be at least 1"),
+        ({"work": Path("/proc/x")}, "cannot write reports to /proc/x"),
         ({"seeds": 101}, "seeds from 100 on are those that chose the settings"),
         ({"env": "Hopper-v5"}, "no settings for Hopper-v5 here"),
     ],

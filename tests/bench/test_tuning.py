@@ -51,6 +51,7 @@ def test_the_page_is_drawn_and_comes_back_from_its_numbers(result: TuningResult,
     row = "| learning_rate 0.003, ent_coef 0.03, n_epochs 8 | 1.00 (1.00, 1.00) | 1.00 (1.00, 1.00) "
     assert f"{row}| **1.00 (1.00, 1.00)** |" in page
     assert "| learning_rate 0.003, ent_coef 0.03, n_epochs 8 | 0.03 (0.03, 0.03) | 0.03 (0.03, 0.03) " in page
+    assert "| seeds | seeds 100 to 101 (2 trainings a setting) |" in page
     assert [len(rows) for _, _, rows in result.tables()] == [8, 8]
     assert TuningResult.load(result.save(tmp_path / "tuning")).to_markdown() == page
     assert write_docs(result, tmp_path).name == "tuning_passivetmaze_v0.md"
@@ -60,8 +61,18 @@ def test_the_page_is_drawn_and_comes_back_from_its_numbers(result: TuningResult,
 def test_what_makes_no_study_is_refused() -> None:
     with pytest.raises(UserError, match="no grid of settings for Hopper-v5: choose from rlstab/PassiveTMaze-v0"):
         measure(Options(env="Hopper-v5"))
-    with pytest.raises(UserError, match="must be at least 1"):
-        measure(Options(seeds=0))
+    for none in ({"seeds": 0}, {"steps": 0}, {"points": 0}):
+        with pytest.raises(UserError, match="must be at least 1"):
+            measure(Options(**none))
+    with pytest.raises(UserError, match="cannot write reports to /proc/x"):
+        measure(Options(work=Path("/proc/x")))
+
+
+def test_a_trial_takes_the_first_settings_and_replaces_no_page(fake: Any, work: Path) -> None:
+    result = measure(Options(seeds=1, steps=2000, points=1, jobs=1, work=work), lambda _: None)
+    assert len(fake.begun) == len(LEARNERS)
+    assert result.name == "tuning_passivetmaze_v0_part"
+    assert "| seeds | seed 100 (one training a setting) |" in result.to_markdown()
 
 
 def test_grids_are_of_settings_that_all_learners_have() -> None:

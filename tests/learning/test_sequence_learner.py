@@ -316,6 +316,13 @@ def test_rows_are_watched_with_all_that_they_see() -> None:
         ({"shape": {"residual": "gated"}}, "residual is 'gated', but must be"),
         ({"shape": {"width": 15}}, "width must be a multiple of num_heads"),
         ({"shape": {"num_heads": 4, "kv_heads": 3}}, "num_heads must be a multiple of kv_heads"),
+        ({"n_steps": 0}, "n_steps is 0, but must be at least 1"),
+        ({"shape": {"width": 10**8}}, r"head dimension is \d+, from width 100000000"),
+        ({"shape": {"width": 2**15, "num_heads": 256, "num_layers": 64}}, "weights of width 32768, num_layers 64 and"),
+        ({"shape": {"window": 10**10}}, r"window 10000000000, num_layers \d and 4 worlds take at least"),
+        ({"shape": {"attention": "softmax", "score_bias": "head"}}, "score_bias head is of sigmoid's scores"),
+        ({"shape": {"residual": "plain", "gate_bias": 1.0}}, "gate_bias is of the gate of residual gru"),
+        ({"warmup_steps": 1_000_001}, "warmup_steps 1000001 is more than the total_steps 1000000"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(settings: dict[str, Any], words: str) -> None:

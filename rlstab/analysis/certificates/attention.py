@@ -273,7 +273,9 @@ def certify_attention(
         The layer is of another kind, or an argument is out of range.
     """
     _check(x, module, 2, "one sequence of shape (T, width)")
-    if not radii or any(not np.isfinite(radius) or radius < 0 for radius in radii):
+    if isinstance(radii, (str, int, float)) or np.ndim(radii) != 1:
+        raise UserError(f"radii must be a sequence of numbers, got {radii!r}: write one as (0.1,)")
+    if not len(radii) or any(not np.isfinite(radius) or radius < 0 for radius in radii):
         raise UserError(f"radii must be finite and at least 0, got {list(radii)}")
     if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
         raise UserError("the layer has weights that are NaN or infinite")

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rlstab.kernels.sigmoid_attention import dispatch
+from rlstab.kernels.sigmoid_attention import dispatch, softmax
 from rlstab.kernels.sigmoid_attention.dispatch import BACKENDS, Backend
 from rlstab.kernels.sigmoid_attention.problem import (
     Bias,
     Layout,
     Precision,
-    Problem,
     SigmoidMode,
     check_choice,
     make_problem,
 )
+from rlstab.kernels.sigmoid_attention.transforms import as_autocast_does, without_autocast
 
 
 def sigmoid_attention(
@@ -30,7 +26,7 @@ def sigmoid_attention(
     v: Tensor,
     *,
     scale: float | None = None,
-    bias: Bias | None = None,
+    bias: Bias | None = "count",
     causal: bool = False,
     window: int | None = None,
     row_start: Tensor | None = None,
@@ -56,18 +52,19 @@ def sigmoid_attention(
     scale
         Default ``1 / sqrt(d)``.
     bias
-        A number, one a query head ``(Hq,)``, one a row ``(B, m)``, or ``"count"``: minus the logarithm of the number of
-        keys that the row sees, which keeps the sum of its weights near one at the beginning of training however long
-        the row. ``None``: zero, which only suits linear position biases. Tensors get gradients.
+        ``"count"``, minus the logarithm of the number of keys that the row sees, which keeps the sum of its weights
+        near one at the beginning of training however long the row; a number; one a query head ``(Hq,)``; or one a row
+        ``(B, m)``. ``None``: zero, which only suits linear position biases. Tensors get gradients.
     causal
         Whether a row sees no later keys.
     window
         With ``causal``: how many keys a row sees at most, its own included.
     row_start, row_end
         ``(B, T)``, with ``causal``: boundaries of the episodes in a batch, from `segments_to_rows`. ``row_end`` follows
-        from ``row_start`` and saves its computation.
+        from ``row_start`` and saves its computation. Their values and those of ``kv_lens`` are checked on a CPU; on a
+        GPU, which would have to be waited for, only shapes and types are, and wrong values give wrong results.
     kv_lens
-        ``(B,)``: keys from here on are padding.
+        ``(B,)``: keys from here on are padding, which has to be finite all the same.
     alibi_slopes
         ``(Hq,)``: every score gets ``-slope * |distance|``. The part that depends on the row does not cancel, as it
         would in softmax.
@@ -94,7 +91,8 @@ def sigmoid_attention(
     Returns
     -------
     Tensor
-        ``(B, m, Hq, dv)`` or ``(B, Hq, m, dv)``, in the dtype of ``q``.
+        ``(B, m, Hq, dv)`` or ``(B, Hq, m, dv)``, in the dtype of ``q``. Under `torch.autocast`, q, k and v are cast as
+        for torch's own attention, whatever the backend, and so is the output.
 
     Raises
     ------
@@ -108,13 +106,14 @@ def sigmoid_attention(
     Examples
     --------
     >>> q, k, v = (torch.zeros(1, 4, 2, 8) for _ in range(3))
-    >>> sigmoid_attention(q, k, v + 1, causal=True, bias="count")[0, :, 0, 0]
+    >>> sigmoid_attention(q, k, v + 1, causal=True)[0, :, 0, 0]
     tensor([0.5000, 0.6667, 0.7500, 0.8000])
     """
     check_choice("backend", backend, BACKENDS)
     check_choice("sigmoid_mode", sigmoid_mode, ("auto", "exact", "newton", "tanh"))
     check_choice("precision", precision, ("ieee", "tf32x3", "tf32"))
     check_choice("deterministic", deterministic, (True, False))
+    q, k, v = as_autocast_does(q, k, v)
     problem = make_problem(
         q,
         k,
@@ -130,9 +129,10 @@ def sigmoid_attention(
         layout=layout,
     )
     repeatable = deterministic or torch.are_deterministic_algorithms_enabled()
-    out = dispatch.run(
-        replace(problem, sigmoid_mode=sigmoid_mode, precision=precision, deterministic=repeatable), backend
-    )
+    with without_autocast(problem.q.device):
+        out = dispatch.run(
+            replace(problem, sigmoid_mode=sigmoid_mode, precision=precision, deterministic=repeatable), backend
+        )
     return out.transpose(1, 2) if layout == "bthd" else out
 
 
@@ -152,7 +152,8 @@ def softmax_attention(
 ) -> Tensor:
     """Weigh values by the softmax of scores, with the masks of `sigmoid_attention`.
 
-    Computed by `torch.nn.functional.scaled_dot_product_attention`. A row that sees no key is zero.
+    Computed by `torch.nn.functional.scaled_dot_product_attention`; derivatives other than first ones in reverse mode by
+    its plain operations. A row that sees no key is zero.
 
     Returns
     -------
@@ -164,6 +165,7 @@ def softmax_attention(
     UserError
         An argument does not fit.
     """
+    q, k, v = as_autocast_does(q, k, v)
     problem = make_problem(
         q,
         k,
@@ -178,29 +180,6 @@ def softmax_attention(
         alibi_slopes=alibi_slopes,
         layout=layout,
     )
-    num_queries, num_keys = problem.q.shape[2], problem.k.shape[2]
-    everything = window is None and row_start is None and kv_lens is None and alibi_slopes is None
-    if everything and (not causal or num_queries == num_keys):
-        out = _softmax(problem, is_causal=causal)
-        return out.transpose(1, 2) if layout == "bthd" else out
-    intervals = problem.intervals()
-    visible = intervals.mask(0, num_keys)[:, None]
-    empty = (intervals.count() == 0)[:, None, :, None]
-    # A row without keys would be 0/0: it gets all of them, and is set to zero afterwards.
-    mask = visible | empty
-    if problem.alibi_slopes is not None:
-        slopes = problem.alibi_slopes.to(problem.q.dtype)[:, None, None]
-        offsets = -slopes * problem.distances(0, num_keys).to(problem.q.dtype)
-        mask = torch.where(mask, offsets, float("-inf"))
-    out = _softmax(problem, attn_mask=mask)
-    out = torch.where(empty, 0.0, out)
+    with without_autocast(problem.q.device):
+        out = softmax.attend(problem)
     return out.transpose(1, 2) if layout == "bthd" else out
-
-
-def _softmax(problem: Problem, **options: Any) -> Tensor:
-    # Fast kernels refuse forward-mode derivatives; plain operations have them.
-    plain = dispatch.under_transform([problem.q, problem.k, problem.v])
-    with sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext():
-        return F.scaled_dot_product_attention(
-            problem.q, problem.k, problem.v, scale=problem.scale, enable_gqa=problem.group > 1, **options
-        )

@@ -11,11 +11,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention.problem import Bias
+from rlstab.kernels.sigmoid_attention.problem import Bias, check_is_tensor, check_real_type
+from rlstab.kernels.sigmoid_attention.transforms import as_autocast_does, readable, without_autocast
 
 StepBackend: TypeAlias = Literal["auto", "eager", "triton"]
 
@@ -71,9 +74,15 @@ class RingCache:
         """Steps it holds."""
         return self.k.shape[2]
 
-    def begin(self, episode_start: Tensor) -> None:
-        """Forget everything in the environments where ``episode_start``, ``(B,)`` bool, is true."""
-        self.count.masked_fill_(episode_start, 0)
+    def begin(self, episode_start: ArrayLike | Tensor) -> None:
+        """Forget everything in the environments where ``episode_start``, ``(B,)`` bool, is true.
+
+        Raises
+        ------
+        UserError
+            It has another shape or type.
+        """
+        self.count.masked_fill_(episode_starts(episode_start, self.count), 0)
 
     @torch.no_grad()
     def write(self, k: Tensor, v: Tensor) -> None:
@@ -82,6 +91,34 @@ class RingCache:
         self.k.scatter_(2, slot.expand(-1, self.k.shape[1], 1, self.k.shape[3]), k[:, :, None].to(self.k.dtype))
         self.v.scatter_(2, slot.expand(-1, self.v.shape[1], 1, self.v.shape[3]), v[:, :, None].to(self.v.dtype))
         self.count += 1
+
+
+def episode_starts(given: ArrayLike | Tensor, like: Tensor) -> Tensor:
+    """Check which environments begin an episode, given as a tensor, an array or a list.
+
+    Parameters
+    ----------
+    given
+        ``(B,)`` bool.
+    like
+        Something with ``B`` entries, on the device where the answer is needed.
+
+    Raises
+    ------
+    UserError
+        It has another shape or type.
+    """
+    try:
+        starts = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given), device=like.device)
+    except (TypeError, ValueError):
+        raise UserError(f"episode_start must be {len(like)} booleans, got {type(given).__name__}") from None
+    if starts.dtype != torch.bool or starts.shape != (len(like),):
+        raise UserError(
+            f"episode_start must be {len(like)} booleans, one an environment, got {tuple(starts.shape)} {starts.dtype}"
+        )
+    if starts.device != like.device:
+        raise UserError(f"episode_start is on {starts.device} and the memory on {like.device}")
+    return starts
 
 
 def slot_ages(count: Tensor, window: int) -> tuple[Tensor, Tensor]:
@@ -126,18 +163,19 @@ def sigmoid_attention_decode(
     k_cache, v_cache
         ``(B, Hkv, W, d)``, ``(B, Hkv, W, dv)``, the newest step written.
     count
-        ``(B,)``: steps written since the episode began, the newest included. Zero: the output is zero.
+        ``(B,)``: steps written since the episode began, the newest included. Zero: the output is zero. Negative ones
+        are refused on a CPU; a GPU would have to be waited for.
     scale
         Default ``1 / sqrt(d)``.
     bias
-        A number, ``(Hq,)``, or ``"count"``. A bias a row is a number for each environment, ``(B, 1)``.
+        ``"count"``, a number, or ``(Hq,)``. A bias a row is a number for each environment, ``(B, 1)``. ``None``: zero.
     alibi_slopes
         ``(Hq,)``.
 
     Returns
     -------
     Tensor
-        ``(B, Hq, dv)``, in the dtype of ``q``.
+        ``(B, Hq, dv)``, in the dtype of ``q``; that of autocast where it is at work, as in `sigmoid_attention`.
 
     Raises
     ------
@@ -145,6 +183,21 @@ def sigmoid_attention_decode(
         An argument does not fit.
     """
     _check(q, k_cache, v_cache, count)
+    _check_count(count)
+    (q,) = as_autocast_does(q)
+    with without_autocast(q.device):
+        return _decode(q, k_cache, v_cache, count, scale, bias, alibi_slopes)
+
+
+def _decode(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    count: Tensor,
+    scale: float | None,
+    bias: Bias | None,
+    alibi_slopes: Tensor | None,
+) -> Tensor:
     scores, written = _scores(q, k_cache, count, scale, alibi_slopes)
     scores = scores + _bias(bias, count, k_cache.shape[2], q.shape[1], scores.dtype)
     weights = torch.where(written, torch.sigmoid(scores), 0.0)
@@ -195,7 +248,9 @@ def sigmoid_attention_step(
         An argument does not fit.
     """
     _check(q, cache.k, cache.v, cache.count)
+    q, k, v = as_autocast_does(q, k, v)
     for name, tensor, stored in (("k", k, cache.k), ("v", v, cache.v)):
+        _check_cached(name, tensor, q)
         if tensor.shape != (*stored.shape[:2], stored.shape[3]):
             wanted = (*stored.shape[:2], stored.shape[3])
             raise UserError(f"{name} must have shape {tuple(wanted)} as in the cache, got {tuple(tensor.shape)}")
@@ -213,7 +268,8 @@ def sigmoid_attention_step(
         factor = q.shape[2] ** -0.5 if scale is None else scale
         return launch_decode.step(q, k, v, cache, factor, bias, alibi_slopes, parts)
     cache.write(k, v)
-    return sigmoid_attention_decode(q, cache.k, cache.v, cache.count, scale=scale, bias=bias, alibi_slopes=alibi_slopes)
+    with without_autocast(q.device):
+        return _decode(q, cache.k, cache.v, cache.count, scale, bias, alibi_slopes)
 
 
 def softmax_attention_decode(
@@ -239,10 +295,13 @@ def softmax_attention_decode(
         An argument does not fit.
     """
     _check(q, k_cache, v_cache, count)
-    scores, written = _scores(q, k_cache, count, scale, alibi_slopes)
-    # Rows without any key would be 0/0.
-    weights = torch.where(written, scores, float("-inf")).softmax(2).nan_to_num(0.0)
-    return _sum_of_values(weights, written, v_cache).to(q.dtype)
+    _check_count(count)
+    (q,) = as_autocast_does(q)
+    with without_autocast(q.device):
+        scores, written = _scores(q, k_cache, count, scale, alibi_slopes)
+        # Rows without any key would be 0/0.
+        weights = torch.where(written, scores, float("-inf")).softmax(2).nan_to_num(0.0)
+        return _sum_of_values(weights, written, v_cache).to(q.dtype)
 
 
 def _scores(
@@ -287,18 +346,41 @@ def _bias(bias: Bias | None, count: Tensor, window: int, heads: int, dtype: torc
 
 
 def _check(q: Tensor, k_cache: Tensor, v_cache: Tensor, count: Tensor) -> None:
+    for name, tensor in (("q", q), ("k_cache", k_cache), ("v_cache", v_cache), ("count", count)):
+        check_is_tensor(name, tensor)
     if q.ndim != 3:
         raise UserError(f"q must have shape (B, Hq, d), got {tuple(q.shape)}")
+    check_real_type("q", q)
     for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
         if cache.ndim != 4:
             raise UserError(f"{name} must have shape (B, Hkv, W, d), got {tuple(cache.shape)}")
+        _check_cached(name, cache, q)
     batch, heads, dim = q.shape
     if k_cache.shape[:3] != v_cache.shape[:3] or k_cache.shape[0] != batch or k_cache.shape[3] != dim:
         raise UserError(
             f"q {tuple(q.shape)}, k_cache {tuple(k_cache.shape)} and v_cache {tuple(v_cache.shape)} do not fit together"
         )
-    kv_heads = k_cache.shape[1]
+    kv_heads, window = k_cache.shape[1:3]
     if kv_heads == 0 or heads == 0 or heads % kv_heads:
         raise UserError(f"the heads of q must be a multiple of those of the cache, got {heads} and {kv_heads}")
-    if tuple(count.shape) != (batch,) or count.is_floating_point():
+    if window == 0 or dim == 0:
+        raise UserError(f"k_cache must have room for a step and a feature, got shape {tuple(k_cache.shape)}")
+    if tuple(count.shape) != (batch,) or count.dtype not in (torch.int32, torch.int64):
         raise UserError(f"count must be {batch} whole numbers, got {tuple(count.shape)} {count.dtype}")
+    if count.device != q.device:
+        raise UserError(f"count is on {count.device} and q on {q.device}")
+
+
+def _check_cached(name: str, tensor: Tensor, q: Tensor) -> None:
+    """Refuse types that would lose what the others have: half precisions and float32 may meet, float64 stays alone."""
+    check_is_tensor(name, tensor)
+    check_real_type(name, tensor)
+    if (tensor.dtype == torch.float64) != (q.dtype == torch.float64):
+        raise UserError(f"{name} is {tensor.dtype} and q is {q.dtype}: give both one dtype")
+    if tensor.device != q.device:
+        raise UserError(f"{name} is on {tensor.device} and q on {q.device}: move both to one device")
+
+
+def _check_count(count: Tensor) -> None:
+    if readable(count) and bool((count < 0).any()):
+        raise UserError(f"count must be at least 0, got {int(count.min())}")

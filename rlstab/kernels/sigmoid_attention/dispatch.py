@@ -8,12 +8,10 @@ own.
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.util
 import logging
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,13 +19,10 @@ from torch import Tensor
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import blockwise, function, ops, reference
 from rlstab.kernels.sigmoid_attention.problem import Problem
+from rlstab.kernels.sigmoid_attention.transforms import under_transform
 
 Backend: TypeAlias = Literal["auto", "triton", "specialised", "eager", "blockwise"]
 BACKENDS = ("auto", "triton", "specialised", "eager", "blockwise")
-
-# Neither has a public way to ask whether it is at work.
-_functorch: Any = importlib.import_module("torch._C._functorch")
-_forward_ad: Any = importlib.import_module("torch.autograd.forward_ad")
 
 _log = logging.getLogger(__name__)
 
@@ -72,28 +67,6 @@ def needs_reference(problem: Problem) -> bool:
         return True
     tensors = [problem.q, problem.k, problem.v, problem.bias_tensor, problem.alibi_slopes]
     return under_transform([tensor for tensor in tensors if tensor is not None])
-
-
-def under_transform(tensors: list[Tensor]) -> bool:
-    """Whether a `torch.func` transform or forward-mode differentiation is under way."""
-    if _transforming():
-        return True
-    # Read here, so that compiled code is guarded by it. Outside of a level, looking for tangents is an error.
-    if _forward_ad._current_level < 0:
-        return False
-    return torch.compiler.is_compiling() or any(
-        _forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
-    )
-
-
-def _is_transforming() -> bool:
-    """Whether the code that runs, or is compiled, is inside of a `torch.func` transform."""
-    return _functorch.peek_interpreter_stack() is not None
-
-
-# Compilers call it when they trace, and keep the answer: code is traced anew inside of a transform.
-_compiler: Any = torch.compiler
-_transforming: Callable[[], bool] = _compiler.assume_constant_result(_is_transforming)
 
 
 def _choose(problem: Problem) -> Backend:

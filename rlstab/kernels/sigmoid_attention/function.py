@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlstab.kernels.sigmoid_attention import reference
 from rlstab.kernels.sigmoid_attention.problem import Gradients, Problem
+from rlstab.kernels.sigmoid_attention.transforms import holds_several, without_autocast
 
 
 class Implementation(Protocol):
@@ -35,11 +36,12 @@ def attend(problem: Problem, implementation: Implementation) -> Tensor:
 
 
 def differentiable_gradients(problem: Problem, grad_out: Tensor, needed: Sequence[bool]) -> Gradients:
-    """Gradients with a graph of their own, by the reference."""
+    """Gradients with a graph of their own, where gradients are enabled, by the reference."""
     inputs = (problem.q, problem.k, problem.v, problem.bias_tensor, problem.alibi_slopes)
     wanted = [tensor for tensor, want in zip(inputs, needed, strict=True) if want and tensor is not None]
-    with torch.enable_grad():
-        found = iter(torch.autograd.grad(reference.attend(problem), wanted, grad_out, create_graph=True))
+    again = torch.is_grad_enabled()
+    with torch.enable_grad(), without_autocast(problem.q.device):
+        found = iter(torch.autograd.grad(reference.attend(problem), wanted, grad_out, create_graph=again))
     q, k, v, bias, slopes = (next(found) if want else None for want in needed)
     return q, k, v, bias, slopes
 
@@ -59,7 +61,8 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad_out,) = grads
         needed = ctx.needs_input_grad[:5]
-        if torch.is_grad_enabled():
+        # Several cotangents come as one tensor that fast code can't take apart.
+        if torch.is_grad_enabled() or holds_several(grad_out):
             found = differentiable_gradients(ctx.problem.with_tensors(*ctx.saved_tensors), grad_out, needed)
         else:
             found = ctx.implementation.backward(ctx.problem, grad_out, needed)

@@ -17,8 +17,9 @@ from rlstab.kernels.sigmoid_attention.decode import (
     softmax_attention_decode,
 )
 from rlstab.kernels.sigmoid_attention.masks import Segments, alibi_slopes, check_window
-from rlstab.kernels.sigmoid_attention.problem import MAX_HEAD_DIM, Bias, check_choice
+from rlstab.kernels.sigmoid_attention.problem import MAX_HEAD_DIM, Bias, check_choice, check_is_tensor
 from rlstab.kernels.sigmoid_attention.stats import AttentionStats, attention_stats
+from rlstab.kernels.sigmoid_attention.transforms import autocast_type
 
 Weights: TypeAlias = Literal["sigmoid", "softmax"]
 BiasOption: TypeAlias = Literal["count", "window", "head", "none"]
@@ -78,21 +79,9 @@ class SelfAttention(nn.Module):
         check_choice("weights", weights, ("sigmoid", "softmax"))
         check_choice("bias", bias, ("count", "window", "head", "none"))
         check_choice("positions", positions, ("none", "alibi", "rotary"))
-        kv_heads = num_heads if kv_heads is None else kv_heads
         check_window(window)
-        if min(width, num_heads, kv_heads) < 1:
-            raise UserError(f"width, num_heads and kv_heads must be at least 1, got {width}, {num_heads}, {kv_heads}")
-        if num_heads < 1 or num_heads % kv_heads:
-            raise UserError(f"num_heads must be a multiple of kv_heads, got {num_heads} and {kv_heads}")
-        if head_dim is None and width % num_heads:
-            raise UserError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
-        dim = width // num_heads if head_dim is None else head_dim
-        if not 1 <= dim <= MAX_HEAD_DIM:
-            raise UserError(
-                f"the head dimension is {dim}, it must lie between 1 and {MAX_HEAD_DIM}: use other num_heads"
-            )
-        if positions == "rotary" and dim % 2:
-            raise UserError(f"rotary positions need an even head dimension, got {dim}")
+        dim = head_dimension(width, num_heads, kv_heads, head_dim, positions)
+        kv_heads = num_heads if kv_heads is None else kv_heads
         self.num_heads, self.kv_heads, self.head_dim, self.window = num_heads, kv_heads, dim, window
         self.weights, self.positions = weights, positions
         self.bias: BiasOption = bias if weights == "sigmoid" else "none"
@@ -132,6 +121,7 @@ class SelfAttention(nn.Module):
             ``(B, T, width)``.
         """
         self._check(x, 3, "(B, T, width)")
+        self._check_sequences(x, rows, steps, memory)
         # Masks of episodes need as many queries as keys: those of the memory are computed and left out.
         before = 0 if memory is None else memory.shape[1]
         q, k, v = self._project(x if memory is None else torch.cat([memory, x], dim=1), steps)
@@ -164,6 +154,10 @@ class SelfAttention(nn.Module):
         since: int = 0,
     ) -> AttentionStats:
         """Measure scores and weights; see `attention_stats`. Arguments as for `forward`."""
+        self._check(x, 3, "(B, T, width)")
+        self._check_sequences(x, rows, steps)
+        if not x.numel():
+            raise UserError(f"x must have tokens to look at, got shape {tuple(x.shape)}")
         q, k, _ = self._project(x, steps)
         return attention_stats(
             q,
@@ -193,6 +187,8 @@ class SelfAttention(nn.Module):
         cache
             Of ``B`` environments; overwritten.
         """
+        self._check(x, 3, "(B, T, width)")
+        self._check_sequences(x, rows, steps)
         newest = slice(max(x.shape[1] - self.window, 0), x.shape[1])
         _, k, v = self._project(x[:, newest], steps[:, newest])
         index = torch.arange(x.shape[1], device=x.device)[newest]
@@ -225,6 +221,10 @@ class SelfAttention(nn.Module):
         self._check(x, 2, "(B, width)")
         if cache.window != self.window:
             raise UserError(f"the cache holds {cache.window} steps, the window is {self.window}: use empty_cache")
+        if len(cache.count) != len(x):
+            raise UserError(
+                f"the cache is of {len(cache.count)} environments, x of {len(x)}: use empty_cache({len(x)})"
+            )
         q, k, v = self._project(x[:, None], cache.count[:, None])
         q, k, v = q[:, 0], k[:, 0], v[:, 0]
         if self.weights == "sigmoid":
@@ -271,8 +271,32 @@ class SelfAttention(nn.Module):
 
     def _check(self, x: Tensor, axes: int, shape: str) -> None:
         width = self.query.in_features
+        check_is_tensor("x", x)
         if x.ndim != axes or x.shape[-1] != width:
             raise UserError(f"x must have shape {shape} with width {width}, got {tuple(x.shape)}")
+        # Autocast makes types meet by itself. Reading the weight of a reparametrised layer would compute it.
+        own = next(self.parameters())
+        if x.dtype != own.dtype and autocast_type(x.device) is None:
+            raise UserError(f"x is {x.dtype} and the layer's weights are {own.dtype}: convert one of the two")
+
+    def _check_sequences(
+        self, x: Tensor, rows: Segments | None, steps: Tensor | None, memory: Tensor | None = None
+    ) -> None:
+        if rows is not None and not isinstance(rows, Segments):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UserError(f"rows must be what segments_to_rows gives, got {type(rows).__name__}")
+        batch, length = x.shape[:2]
+        if memory is not None:
+            check_is_tensor("memory", memory)
+            if memory.ndim != 3 or memory.shape[0] != batch or memory.shape[2] != x.shape[2]:
+                raise UserError(f"memory must have shape ({batch}, M, {x.shape[2]}), got {tuple(memory.shape)}")
+            if memory.dtype != x.dtype or memory.device != x.device:
+                raise UserError(f"memory is {memory.dtype} on {memory.device} and x {x.dtype} on {x.device}")
+            length = length + memory.shape[1]
+        if steps is not None:
+            check_is_tensor("steps", steps)
+            if tuple(steps.shape) != (batch, length) or steps.is_floating_point():
+                wanted = f"({batch}, {length}) of whole numbers"
+                raise UserError(f"steps must have shape {wanted}, got {tuple(steps.shape)} {steps.dtype}")
 
     def _bias(self) -> Bias | None:
         match self.bias:
@@ -299,6 +323,44 @@ class SelfAttention(nn.Module):
             q, k = _turned(q, cosine, sine), _turned(k, cosine, sine)
         # A norm may compute in another type than the values have.
         return q.to(v.dtype), k.to(v.dtype), v
+
+
+def head_dimension(width: int, num_heads: int, kv_heads: int | None, head_dim: int | None, positions: Positions) -> int:
+    """Check the sizes of a `SelfAttention` before any of it is made.
+
+    Returns
+    -------
+    int
+        The head dimension.
+
+    Raises
+    ------
+    UserError
+        Sizes that do not fit.
+    """
+    for name, size in {"width": width, "num_heads": num_heads, "kv_heads": kv_heads, "head_dim": head_dim}.items():
+        _check_size(name, size)
+    kv_heads = num_heads if kv_heads is None else kv_heads
+    if min(width, num_heads, kv_heads) < 1:
+        raise UserError(f"width, num_heads and kv_heads must be at least 1, got {width}, {num_heads}, {kv_heads}")
+    if num_heads % kv_heads:
+        raise UserError(f"num_heads must be a multiple of kv_heads, got {num_heads} and {kv_heads}")
+    if head_dim is None and width % num_heads:
+        raise UserError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
+    dim = width // num_heads if head_dim is None else head_dim
+    if not 1 <= dim <= MAX_HEAD_DIM:
+        given = f"width {width} with num_heads {num_heads}" if head_dim is None else f"head_dim {head_dim}"
+        raise UserError(
+            f"the head dimension is {dim}, from {given}, it must lie between 1 and {MAX_HEAD_DIM}: use other num_heads"
+        )
+    if positions == "rotary" and dim % 2:
+        raise UserError(f"rotary positions need an even head dimension, got {dim}")
+    return dim
+
+
+def _check_size(name: str, size: object) -> None:
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+        raise UserError(f"{name} must be a whole number, got {size!r}")
 
 
 def rotary_angles(steps: Tensor, head_dim: int) -> Tensor:

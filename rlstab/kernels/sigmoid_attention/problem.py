@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rlstab.errors import UserError, suggest
-from rlstab.kernels.sigmoid_attention.masks import Intervals, check_window, visible_intervals
+from rlstab.kernels.sigmoid_attention.masks import Intervals, check_window, rows_that_see, visible_intervals
+from rlstab.kernels.sigmoid_attention.transforms import readable
 
 Layout: TypeAlias = Literal["bthd", "bhtd"]
 Bias: TypeAlias = "float | Tensor | Literal['count']"
@@ -133,6 +134,8 @@ def make_problem(
 ) -> Problem:
     """Check the arguments of a call and bring them into one form.
 
+    Shapes and types are checked always; what integer tensors hold only on a CPU, as a GPU would have to be waited for.
+
     Raises
     ------
     UserError
@@ -156,12 +159,15 @@ def make_problem(
         if not causal or num_queries != num_keys:
             raise UserError("row_start needs causal=True and as many keys as queries")
         _check_index("row_start", row_start, (batch, num_queries), q)
+        _check_starts(row_start)
     if row_end is not None:
         if row_start is None:
             raise UserError("row_end goes with row_start: use both as segments_to_rows gives them")
         _check_index("row_end", row_end, (batch, num_keys), q)
+        _check_ends(row_end, row_start)
     if kv_lens is not None:
         _check_index("kv_lens", kv_lens, (batch,), q)
+        _check_lengths(kv_lens, num_keys)
     if alibi_slopes is not None:
         _check_real("alibi_slopes", alibi_slopes, ((heads,),), q)
     if isinstance(bias, Tensor):
@@ -203,17 +209,25 @@ def _check_number(name: str, value: object, what: str) -> None:
         raise UserError(f"{name} must be finite, got {value}")
 
 
-def _check_is_tensor(name: str, tensor: object) -> None:
+def check_is_tensor(name: str, tensor: object) -> None:
+    """Refuse what is no tensor, or a sparse one."""
     if not isinstance(tensor, Tensor):
         raise UserError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
+    if tensor.layout != torch.strided:
+        raise UserError(f"{name} must be a dense tensor, got one of layout {tensor.layout}: use its to_dense()")
+
+
+def check_real_type(name: str, tensor: Tensor) -> None:
+    """Refuse types that nothing here computes in."""
+    if tensor.dtype not in _DTYPES:
+        raise UserError(f"{name} must be float16, bfloat16, float32 or float64, got {tensor.dtype}")
 
 
 def _check_tensor(name: str, tensor: Tensor, q: Tensor) -> None:
-    _check_is_tensor(name, tensor)
+    check_is_tensor(name, tensor)
     if tensor.ndim != 4:
         raise UserError(f"{name} must have four axes (see layout), got shape {tuple(tensor.shape)}")
-    if tensor.dtype not in _DTYPES:
-        raise UserError(f"{name} must be float16, bfloat16, float32 or float64, got {tensor.dtype}")
+    check_real_type(name, tensor)
     if tensor.dtype != q.dtype:
         raise UserError(f"{name} is {tensor.dtype} and q is {q.dtype}: give all three one dtype")
     if tensor.device != q.device:
@@ -238,7 +252,7 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
 
 
 def _check_index(name: str, tensor: Tensor, shape: tuple[int, ...], q: Tensor) -> None:
-    _check_is_tensor(name, tensor)
+    check_is_tensor(name, tensor)
     if tuple(tensor.shape) != shape:
         raise UserError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
     if tensor.dtype not in (torch.int32, torch.int64):
@@ -248,10 +262,33 @@ def _check_index(name: str, tensor: Tensor, shape: tuple[int, ...], q: Tensor) -
 
 
 def _check_real(name: str, tensor: Tensor, shapes: tuple[tuple[int, ...], ...], q: Tensor) -> None:
-    _check_is_tensor(name, tensor)
+    check_is_tensor(name, tensor)
     if tuple(tensor.shape) not in shapes:
         raise UserError(f"{name} must have shape {' or '.join(map(str, shapes))}, got {tuple(tensor.shape)}")
     if not tensor.is_floating_point():
         raise UserError(f"{name} must be of a floating-point type, got {tensor.dtype}")
     if tensor.device != q.device:
         raise UserError(f"{name} is on {tensor.device} and q on {q.device}")
+
+
+def _check_starts(row_start: Tensor) -> None:
+    if not readable(row_start) or not row_start.numel():
+        return
+    rows = torch.arange(row_start.shape[1], dtype=row_start.dtype)
+    if bool(((row_start < 0) | (row_start > rows)).any()):
+        raise UserError("row_start must be from 0 to the number of its row: use what segments_to_rows gives")
+    if bool((row_start[:, 1:] < row_start[:, :-1]).any()):
+        raise UserError("row_start must not fall from one row to the next: use what segments_to_rows gives")
+
+
+def _check_ends(row_end: Tensor, row_start: Tensor) -> None:
+    if readable(row_end) and readable(row_start) and not bool((row_end == rows_that_see(row_start)).all()):
+        raise UserError("row_end must be the last row that sees each key: use row_start and row_end of one call")
+
+
+def _check_lengths(kv_lens: Tensor, num_keys: int) -> None:
+    if not readable(kv_lens):
+        return
+    wrong = kv_lens[(kv_lens < 0) | (kv_lens > num_keys)]
+    if wrong.numel():
+        raise UserError(f"kv_lens must be from 0 to {num_keys}, the number of keys, got {int(wrong[0])}")

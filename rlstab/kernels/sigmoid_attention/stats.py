@@ -10,6 +10,7 @@ from torch import Tensor
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import reference
 from rlstab.kernels.sigmoid_attention.problem import Bias, Layout, make_problem
+from rlstab.kernels.sigmoid_attention.transforms import without_autocast
 
 DEAD_MASS = 1e-3
 SATURATED_SCORE = 4.0
@@ -56,7 +57,7 @@ def attention_stats(
     k: Tensor,
     *,
     scale: float | None = None,
-    bias: Bias | None = None,
+    bias: Bias | None = "count",
     causal: bool = False,
     window: int | None = None,
     row_start: Tensor | None = None,
@@ -105,11 +106,16 @@ def attention_stats(
         layout=layout,
     )
     length = problem.q.shape[2]
+    if not problem.q.numel() or not problem.k.numel():
+        raise UserError(f"q and k must have entries to look at, got {tuple(q.shape)} and {tuple(k.shape)}")
+    if sample_rows is not None and sample_rows < 1:
+        raise UserError(f"sample_rows must be at least 1, got {sample_rows}")
     if since and not 0 <= since < length:
         raise UserError(f"since must be from 0 to below {length}, the number of queries, got {since}")
     rows = since + _sample(length - since, sample_rows, generator).to(q.device)
     visible = problem.intervals().mask(0, problem.k.shape[2])[:, None, rows]
-    return _figures(reference.scores(problem, rows).float(), visible, softmax)
+    with without_autocast(q.device):
+        return _figures(reference.scores(problem, rows).float(), visible, softmax)
 
 
 def _sample(length: int, wanted: int | None, generator: torch.Generator | None) -> Tensor:

@@ -33,8 +33,8 @@ def sigmoid_attention_varlen(
     causal, window
         As for `sigmoid_attention`.
     **options
-        The others of `sigmoid_attention` that do not name rows: scale, bias (a number, a vector of heads or
-        ``"count"``), alibi_slopes, backend, sigmoid_mode, precision, deterministic.
+        The others of `sigmoid_attention` that do not name rows: scale, bias (``"count"``, a number, a vector of heads
+        or ``None``), alibi_slopes, backend, sigmoid_mode, precision, deterministic.
 
     Returns
     -------

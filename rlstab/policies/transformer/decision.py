@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import RingCache, segments_to_rows
+from rlstab.kernels.sigmoid_attention.decode import episode_starts
 from rlstab.policies.networks import orthogonal_
 from rlstab.policies.transformer.blocks import Transformer
 from rlstab.policies.transformer.config import TransformerConfig
@@ -31,8 +33,9 @@ class DecisionMemory:
     caches: list[RingCache]
     steps: Tensor
 
-    def begin(self, episode_start: Tensor) -> None:
+    def begin(self, episode_start: ArrayLike | Tensor) -> None:
         """Forget everything in the environments where ``episode_start``, ``(B,)`` bool, is true."""
+        episode_start = episode_starts(episode_start, self.steps)
         for cache in self.caches:
             cache.begin(episode_start)
         self.steps.masked_fill_(episode_start, 0)

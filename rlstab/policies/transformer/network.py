@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import gymnasium
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from rlstab.kernels.sigmoid_attention import RingCache, Segments, segments_to_rows
+from rlstab.kernels.sigmoid_attention.decode import episode_starts
 from rlstab.policies.actor_critic import NetworkConfig
 from rlstab.policies.distributions import ActionHead
 from rlstab.policies.networks import MLP, orthogonal_
@@ -38,8 +40,9 @@ class Memory:
     previous: Tensor
     observed: Tensor
 
-    def begin(self, episode_start: Tensor) -> None:
+    def begin(self, episode_start: ArrayLike | Tensor) -> None:
         """Forget everything in the environments where ``episode_start``, ``(B,)`` bool, is true."""
+        episode_start = episode_starts(episode_start, self.previous)
         for cache in self.caches:
             cache.begin(episode_start)
         self.previous.masked_fill_(episode_start[:, None], 0.0)

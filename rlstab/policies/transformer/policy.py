@@ -18,6 +18,7 @@ from rlstab.policies.tensors import to_array, to_tensor
 from rlstab.policies.transformer.config import TransformerConfig
 from rlstab.policies.transformer.network import Memory, TransformerActorCritic
 from rlstab.policies.transformer.recurrent import RecurrentActor
+from rlstab.policies.transformer.size import check_weights
 from rlstab.runs.config import validate
 
 
@@ -64,6 +65,7 @@ class TransformerPolicy(NetworkPolicy):
         self.heads = heads or NetworkConfig(hidden_sizes=())
         self.transformer_config = config or TransformerConfig()
         validate(self.transformer_config)
+        check_weights(self.transformer_config, torch.device(device))
         initial = torch.Generator().manual_seed(seed)
         self._network = TransformerActorCritic(
             observation_space, action_space, self.heads, self.transformer_config, initial

@@ -270,6 +270,7 @@ def test_gains_of_single_tokens_are_exact_for_turned_and_normalised_scores(optio
         (torch.full((3, 8), float("nan")), (0.0,), "NaN or infinite"),
         (torch.zeros(3, 8), (-1.0,), "radii must be finite"),
         (torch.zeros(3, 8), (), "radii must be finite"),
+        (torch.zeros(3, 8), 0.1, r"radii must be a sequence of numbers, got 0\.1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(x: Tensor, radii: tuple[float, ...], message: str) -> None:

@@ -46,7 +46,7 @@ class Case:
             for name, value in made.items()
             if isinstance(value, Tensor) and value.is_floating_point()
         }
-        return {**made, **real, "layout": "bhtd"}
+        return {"bias": None, **made, **real, "layout": "bhtd"}
 
 
 def starts(case: Case, window: int | None = None) -> Tensor:

@@ -6,10 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention import sigmoid_attention, softmax_attention
+from rlstab.kernels.sigmoid_attention import (
+    RingCache,
+    attention_stats,
+    sigmoid_attention,
+    sigmoid_attention_decode,
+    sigmoid_attention_step,
+    softmax_attention,
+)
 
 from .cases import CASES, Case, sees
 
@@ -54,6 +62,54 @@ def test_softmax_has_forward_mode_derivatives(options: dict[str, Any]) -> None:
     step = 1e-6
     differences = (function(q + step * tangent) - function(q - step * tangent)) / (2 * step)
     torch.testing.assert_close(moved, differences, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["dense", "window", "padded", "one key head"])
+def test_softmax_has_second_derivatives(name: str) -> None:
+    case = next(case for case in CASES if case.name == name)
+    options = {name: value for name, value in case.arguments().items() if name != "bias"}
+    tensors = tuple(tensor.requires_grad_() for tensor in case.tensors())
+    assert torch.autograd.gradcheck(lambda *given: softmax_attention(*given, **options), tensors)
+    assert torch.autograd.gradgradcheck(lambda *given: softmax_attention(*given, **options), tensors)
+
+
+def test_softmax_is_differentiated_as_torch_does_it() -> None:
+    q, k, v = (tensor.requires_grad_() for tensor in Case("", queries=6, keys=6).tensors(torch.float32))
+    out = softmax_attention(q, k, v, causal=True, layout="bhtd")
+    own = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    for _ in range(2):  # The graph is kept if that is asked for.
+        found = torch.autograd.grad(out.square().sum(), (q, k, v), retain_graph=True)
+        for each, expected in zip(
+            found, torch.autograd.grad(own.square().sum(), (q, k, v), retain_graph=True), strict=True
+        ):
+            assert torch.equal(each, expected)
+    assert torch.autograd.grad(out.sum(), v)[0].grad_fn is None
+
+
+def test_softmax_gives_a_vectorised_jacobian() -> None:
+    q, k, v = Case("", queries=6, keys=6, batch=1).tensors()
+
+    def newest(q: Tensor) -> Tensor:
+        return softmax_attention(q, k, v, causal=True, layout="bhtd")[:, :, -1]
+
+    at_once = torch.autograd.functional.jacobian(newest, q, vectorize=True)
+    torch.testing.assert_close(at_once, torch.autograd.functional.jacobian(newest, q), rtol=1e-10, atol=1e-12)
+
+
+def test_without_a_bias_the_visible_keys_are_counted_everywhere() -> None:
+    q, k, v = Case("", queries=6, keys=6).tensors(torch.float32)
+    whole = sigmoid_attention(q, k, v, causal=True, layout="bhtd")
+    torch.testing.assert_close(whole, sigmoid_attention(q, k, v, causal=True, layout="bhtd", bias="count"))
+    cache = RingCache.empty(2, 2, 6, 4)
+    for step in range(6):
+        found = sigmoid_attention_step(q[:, :, step], k[:, :, step], v[:, :, step], cache)
+        torch.testing.assert_close(found, whole[:, :, step])
+        again = sigmoid_attention_decode(q[:, :, step], cache.k, cache.v, cache.count)
+        torch.testing.assert_close(again, whole[:, :, step])
+    torch.testing.assert_close(
+        attention_stats(q, k, causal=True, layout="bhtd").mass,
+        attention_stats(q, k, causal=True, layout="bhtd", bias="count").mass,
+    )
 
 
 @pytest.mark.parametrize(

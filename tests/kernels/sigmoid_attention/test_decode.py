@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,6 +73,11 @@ def test_what_was_never_written_is_never_read() -> None:
             "multiple",
         ),
         ({"count": torch.zeros(2)}, "count must be 2 whole numbers"),
+        ({"count": torch.tensor([3, -2])}, "count must be at least 0, got -2"),
+        ({"k_cache": torch.zeros(2, 1, 4, 3, dtype=torch.float64)}, "k_cache is torch.float64 and q is torch.float32"),
+        ({"q": torch.zeros(2, 2, 3, dtype=torch.int64)}, "q must be float16, bfloat16, float32 or float64"),
+        ({"q": torch.zeros(2, 2, 3).to_sparse()}, "q must be a dense tensor"),
+        ({"k_cache": torch.zeros(2, 1, 0, 3), "v_cache": torch.zeros(2, 1, 0, 3)}, "k_cache must have room for a step"),
         ({"bias": torch.zeros(7)}, r"bias must have shape \(2,\) or \(2, 1\)"),
         ({"bias": "row"}, "a tensor or 'count'"),
     ],
@@ -110,3 +116,32 @@ def test_a_step_that_does_not_fit_changes_nothing(change: dict[str, Any], messag
 def test_a_cache_needs_room() -> None:
     with pytest.raises(UserError, match="window must be at least 1"):
         RingCache.empty(2, 1, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("starts", "words"),
+    [
+        (
+            torch.ones(1, dtype=torch.bool),
+            r"episode_start must be 3 booleans, one an environment, got \(1,\) torch.bool",
+        ),
+        (torch.tensor(True), r"one an environment, got \(\) torch.bool"),
+        (torch.ones(3), r"got \(3,\) torch.float32"),
+        ([1, 0, 1], r"got \(3,\) torch.int64"),
+        ("yes", "episode_start must be 3 booleans"),
+    ],
+)
+def test_beginnings_that_are_not_one_an_environment_forget_nothing(starts: Any, words: str) -> None:
+    cache = RingCache.empty(3, 1, 4, 3)
+    cache.write(torch.ones(3, 1, 3), torch.ones(3, 1, 3))
+    with pytest.raises(UserError, match=words):
+        cache.begin(starts)
+    assert cache.count.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_episodes_begin_where_a_list_an_array_or_a_tensor_says(kind: Any) -> None:
+    cache = RingCache.empty(3, 1, 4, 3)
+    cache.write(torch.ones(3, 1, 3), torch.ones(3, 1, 3))
+    cache.begin(kind([True, False, True]))
+    assert cache.count.tolist() == [0, 1, 0]

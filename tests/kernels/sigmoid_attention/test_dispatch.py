@@ -87,6 +87,15 @@ def test_gradients_of_each_sample_agree_with_the_reference() -> None:
         ),
         ({"row_end": torch.zeros(2, 5, dtype=torch.int32)}, "row_end goes with row_start"),
         ({"kv_lens": torch.zeros(3, dtype=torch.int32)}, r"kv_lens must have shape \(2,\)"),
+        ({"kv_lens": torch.tensor([5, -1])}, "kv_lens must be from 0 to 5, the number of keys, got -1"),
+        ({"kv_lens": torch.tensor([6, 2])}, "kv_lens must be from 0 to 5, the number of keys, got 6"),
+        ({"row_start": torch.tensor([[0, 0, 0, 0, 5]] * 2)}, "row_start must be from 0 to the number of its row"),
+        ({"row_start": torch.tensor([[0, 0, 0, 0, -1]] * 2)}, "row_start must be from 0 to the number of its row"),
+        ({"row_start": torch.tensor([[0, 1, 0, 0, 1]] * 2)}, "row_start must not fall from one row to the next"),
+        (
+            {"row_start": torch.zeros(2, 5, dtype=torch.int64), "row_end": torch.zeros(2, 5, dtype=torch.int64)},
+            "row_end must be the last row that sees each key",
+        ),
     ],
 )
 def test_wrong_options_are_named(change: dict[str, Any], message: str) -> None:
@@ -112,6 +121,7 @@ def shaped(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         ((shaped(2, 5, 2, 300),) * 3, "head dimension of q and k is 300, it must lie between 1 and 256"),
         ((shaped(2, 5, 2, 4), shaped(2, 5, 2, 4), shaped(2, 5, 2, 0)), "head dimension of v is 0"),
         ((shaped(2, 5, 0, 4), shaped(2, 5, 0, 4), shaped(2, 5, 0, 4)), "got 0 and 0"),
+        ((shaped(2, 5, 2, 4).to_sparse(),) * 3, "q must be a dense tensor, got one of layout torch.sparse_coo"),
         ((shaped(2, 5, 2, 4), shaped(2, 5, 2, 4).to("meta"), shaped(2, 5, 2, 4)), "k is on meta and q on cpu"),
     ],
 )
@@ -162,3 +172,31 @@ assert sigmoid_attention(q, q, q, causal=True).shape == q.shape
 assert not any(name.split(".")[0] == "triton" and module for name, module in sys.modules.items())
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("keys", [8, 200])
+def test_many_cotangents_at_once_give_the_jacobian(keys: int) -> None:
+    q, k, v = Case("", queries=keys, keys=keys, batch=1, heads=1, kv_heads=1).tensors()
+
+    def newest(q: Tensor) -> Tensor:
+        return sigmoid_attention(q, k, v, causal=True, layout="bhtd")[..., -1:, :2]
+
+    one_by_one = torch.autograd.functional.jacobian(newest, q)
+    at_once = torch.autograd.functional.jacobian(newest, q, vectorize=True)
+    torch.testing.assert_close(at_once, one_by_one, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("keys", [8, 300])
+def test_under_autocast_every_path_casts_as_torch_s_own_attention(keys: int) -> None:
+    q, k, v = Case("", queries=keys, keys=keys).tensors(torch.float32)
+    rounded = [tensor.bfloat16().float() for tensor in (q, k, v)]
+    exact = eager(*rounded)
+    for backend in ("eager", "blockwise", "auto"):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = call(q, k, v, backend)
+            own = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        assert found.dtype == own.dtype == torch.bfloat16
+        # One rounding of the result, and none on the way.
+        assert (found.float() - exact).norm() <= 2e-3 * exact.norm()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert call(*(tensor.double() for tensor in (q, k, v))).dtype == torch.float64

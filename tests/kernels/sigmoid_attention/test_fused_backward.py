@@ -23,7 +23,7 @@ LONGER: dict[str, dict[str, Any]] = {
     "window": {"window": 20},
     "episodes and window": {"row_start": lambda case: starts(case, 9)},
     "padded": {"kv_lens": lambda case: torch.tensor([0, 35])},
-    "padded causal": {"kv_lens": lambda case: torch.tensor([20, 90])},
+    "padded causal": {"kv_lens": lambda case: torch.tensor([20, 40])},
 }
 
 

@@ -13,6 +13,7 @@ from rlstab.bench.attention_accuracy import poisoned_memory
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import (
     RingCache,
+    problem,
     segments_to_rows,
     sigmoid_attention,
     sigmoid_attention_step,
@@ -28,7 +29,7 @@ LONGER: dict[str, dict[str, Any]] = {
     "window": {"window": 20},
     "episodes and window": {"row_start": lambda case: starts(case, 9)},
     "padded": {"kv_lens": lambda case: torch.tensor([0, 61])},
-    "padded causal": {"kv_lens": lambda case: torch.tensor([20, 90])},
+    "padded causal": {"kv_lens": lambda case: torch.tensor([20, 75])},
 }
 
 
@@ -157,7 +158,9 @@ def test_nothing_gives_nothing(queries: int, keys: int, batch: int) -> None:
         assert not value.any(), name
 
 
-def test_lengths_beyond_the_keys_are_the_keys() -> None:
+def test_lengths_beyond_the_keys_are_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a GPU nobody looks at them beforehand.
+    monkeypatch.setattr(problem, "readable", lambda _: False)
     q, k, v = Case("").tensors(torch.float32)
     options: dict[str, Any] = {"layout": "bhtd", "bias": "count", "backend": "triton"}
     torch.testing.assert_close(

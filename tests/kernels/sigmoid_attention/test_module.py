@@ -121,6 +121,8 @@ def test_softmax_decodes_to_zero_before_the_first_step() -> None:
         ((16, 4, 0), {}, "window must be at least 1"),
         ((16, 4, 5), {"kv_heads": 3}, "num_heads must be a multiple of kv_heads, got 4 and 3"),
         ((15, 4, 5), {}, "width must be a multiple of num_heads, got 15 and 4"),
+        ((16.0, 4, 4), {}, r"width must be a whole number, got 16\.0"),
+        ((16, True, 4), {}, "num_heads must be a whole number, got True"),
         ((12, 4, 5), {"positions": "rotary"}, "rotary positions need an even head dimension, got 3"),
     ],
 )
@@ -144,7 +146,7 @@ def test_rotary_positions_do_not_wear_out_in_long_episodes() -> None:
         ({"weights": "Softmax"}, "weights is 'Softmax', it must be one of sigmoid, softmax; did you mean 'softmax'"),
         ({"bias": "cnt"}, "bias is 'cnt', it must be one of count, window, head, none"),
         ({"positions": "rope"}, "positions is 'rope', it must be one of none, alibi, rotary"),
-        ({"head_dim": 300}, "the head dimension is 300, it must lie between 1 and 256"),
+        ({"head_dim": 300}, "the head dimension is 300, from head_dim 300, it must lie between 1 and 256"),
         ({"head_dim": 0}, "the head dimension is 0"),
         ({"kv_heads": 0}, "kv_heads must be at least 1"),
     ],
@@ -172,3 +174,52 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         module.step(torch.randn(2, 1, 16), module.empty_cache(2))
     with pytest.raises(UserError, match="the cache holds 8 steps, the window is 3"):
         module.step(torch.randn(2, 16), SelfAttention(16, 2, 8).empty_cache(2))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"x": torch.zeros(2, 4, 16, dtype=torch.float64)},
+            "x is torch.float64 and the layer's weights are torch.float32",
+        ),
+        ({"x": torch.zeros(2, 4, 16).to_sparse()}, "x must be a dense tensor"),
+        ({"rows": torch.zeros(2, 4, dtype=torch.bool)}, "rows must be what segments_to_rows gives, got Tensor"),
+        (
+            {"steps": torch.zeros(2, 3, dtype=torch.int64)},
+            r"steps must have shape \(2, 4\) of whole numbers, got \(2, 3\)",
+        ),
+        ({"steps": torch.zeros(2, 4)}, "of whole numbers, got .* torch.float32"),
+        ({"memory": torch.zeros(2, 3, 8)}, r"memory must have shape \(2, M, 16\), got \(2, 3, 8\)"),
+        ({"memory": torch.zeros(1, 3, 16)}, r"memory must have shape \(2, M, 16\), got \(1, 3, 16\)"),
+        ({"memory": torch.zeros(2, 3, 16, dtype=torch.float64)}, "memory is torch.float64 on cpu and x torch.float32"),
+    ],
+    ids=str,
+)
+def test_what_goes_with_a_sequence_has_to_fit_it(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        SelfAttention(16, 2, 3, positions="rotary")(**{"x": torch.zeros(2, 4, 16), **given})
+    assert "\n" not in str(caught.value)
+
+
+def test_steps_and_figures_refuse_what_does_not_fit() -> None:
+    module = SelfAttention(16, 2, 3)
+    with pytest.raises(UserError, match=r"x is torch\.float64 and the layer's weights are"):
+        module.step(torch.zeros(2, 16, dtype=torch.float64), module.empty_cache(2))
+    with pytest.raises(UserError, match="the cache is of 3 environments, x of 2"):
+        module.step(torch.zeros(2, 16), module.empty_cache(3))
+    for empty in (torch.zeros(0, 4, 16), torch.zeros(2, 0, 16)):
+        with pytest.raises(UserError, match="x must have tokens to look at"):
+            module.stats(empty)
+
+
+@pytest.mark.parametrize("weights", ["sigmoid", "softmax"])
+def test_under_autocast_steps_are_the_sequence(weights: Any) -> None:
+    module = SelfAttention(16, 2, 4, weights=weights, qk_norm=True)
+    x = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(0))
+    cache = module.empty_cache(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        whole = module(x)
+        steps = torch.stack([module.step(x[:, step], cache) for step in range(6)], 1)
+    assert whole.dtype == steps.dtype == torch.bfloat16
+    torch.testing.assert_close(steps, whole, rtol=2e-2, atol=2e-2)

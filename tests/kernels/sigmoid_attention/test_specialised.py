@@ -81,7 +81,7 @@ def test_a_tile_that_no_row_sees_is_never_fetched() -> None:
     """Not a matter of speed alone: weights of zero times NaN would be NaN."""
     case = Case("", queries=64, keys=64, heads=1, kv_heads=1, dim=64, value_dim=64, batch=1)
     q, k, v = case.tensors(torch.float32)
-    options: dict[str, Any] = {"causal": True, "window": 8, "backend": "specialised", "layout": "bhtd"}
+    options: dict[str, Any] = {"causal": True, "window": 8, "bias": 0.0, "backend": "specialised", "layout": "bhtd"}
     whole = sigmoid_attention(q, k, v, **options)
     for rows, hidden in ((slice(0, 32), slice(32, 64)), (slice(32, 64), slice(0, 16))):
         torn = v.clone()

@@ -83,3 +83,10 @@ def test_a_sample_is_of_the_rows_asked_for() -> None:
     assert ends.visible_keys.tolist() == [5.0, 5.0]
     drawn = attention_stats(q, k, layout="bhtd", causal=True, sample_rows=3, generator=torch.Generator().manual_seed(0))
     assert drawn.visible_keys.tolist() != ends.visible_keys.tolist()
+
+
+def test_nothing_to_look_at_is_refused() -> None:
+    for sizes in ((0, 3), (3, 0)):
+        q, k, _ = Case("", queries=sizes[0], keys=sizes[1]).tensors(torch.float32)
+        with pytest.raises(UserError, match="q and k must have entries to look at"):
+            attention_stats(q, k, layout="bhtd")

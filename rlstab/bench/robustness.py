@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -16,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rlstab.analysis.result import Result, Scalar
 from rlstab.analysis.robustness.battery_report import BatteryReport
 from rlstab.analysis.robustness.comparison import RobustnessComparison, compare
+from rlstab.bench import runs
 from rlstab.bench.conditions import Conditions, command_line, markdown_table
 from rlstab.bench.study import Table, page_name
 from rlstab.errors import UserError
@@ -37,7 +34,6 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 NOMINAL, WORST, CVAR = "nominal return", "return against an adversary", "CVaR10 over worlds"
 CRITICAL, SURVIVED = "critical push, worst direction (m/s)", "pushes survived"
 _LOSS = 0.9  # of PPO's nominal return must be left.
-_ONE_CORE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -209,41 +205,18 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Rob
 
 def _train(options: Options, name: str, seed: int) -> Path:
     """Make the run of a method, or go on with it."""
-    from rlstab.runs.run import Run
-
     method, settings = METHODS[name]
     label = "".join(letter if letter.isalnum() else "_" for letter in name)
     path = options.work / f"{options.env.replace('/', '-')}-{label}-{options.steps}-seed{seed}"
-    command = [sys.executable, "-m", "rlstab", "train"]
-    if path.exists():
-        run = Run.open(path)
-        if run.info.status == "finished":
-            return path
-        command += ["--resume", str(path)]
-    else:
-        flags = {"env": options.env, "seed": seed, "total_steps": options.steps, "num_threads": 1} | settings
-        command += [method, "--run-dir", str(options.work), "--name", path.name]
-        command += [word for key, value in flags.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    _call(command, f"training {name}, seed {seed}")
-    return path
+    flags = {"env": options.env, "seed": seed, "total_steps": options.steps} | settings
+    return runs.train(path, method, flags, f"{name}, seed {seed}")
 
 
 def _test(options: Options, run: Path) -> BatteryReport:
-    """Put a run through the battery; what it has been through already is read."""
-    command = [
-        *(sys.executable, "-m", "rlstab", "robustness", str(run), "--attacks", "adversary", "--processes", "1"),
-        *("--adversary-steps", str(options.adversary_steps), "--episodes", str(options.episodes), "--json"),
-    ]
-    document: Mapping[str, Any] = json.loads(_call(command, f"testing {run.name}"))
-    return BatteryReport.load(Path(document["reports"][0]["report"]))
-
-
-def _call(command: list[str], what: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | _ONE_CORE, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise UserError(f"{what} failed: {reason}")
-    return done.stdout
+    """Put a run through the battery, with adversaries."""
+    steps, episodes = str(options.adversary_steps), str(options.episodes)
+    attacks = ("--attacks", "adversary", "--processes", "1")
+    return runs.battery(run, (*attacks, "--adversary-steps", steps, "--episodes", episodes))
 
 
 def _spell(method: str, settings: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from rlstab.analysis.robustness.adversary import AdversaryReport
 from rlstab.analysis.robustness.battery_report import BatteryReport, CellReport
 from rlstab.analysis.robustness.pushes import PushReport
-from rlstab.bench import robustness
+from rlstab.bench import runs
 from rlstab.bench.pages import write_docs
 from rlstab.bench.robustness import HINF, METHODS, PPO, RARL, Options, RobustnessStudy, measure
 from rlstab.errors import UserError
@@ -42,7 +42,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Commands that the study gives; H-infinity is the best in the worst case, PPO nominally."""
     made: list[list[str]] = []
 
-    def call(command: list[str], what: str) -> str:
+    def call(command: list[str], what: str, threads: int = 1) -> str:
         words = command[3:]
         made.append(words)
         if words[0] == "train":
@@ -57,7 +57,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         path = battery(nominal + seed, worst + seed, worst > 50.0).save(run / "report")
         return json.dumps({"reports": [{"report": str(path)}]})
 
-    monkeypatch.setattr(robustness, "_call", call)
+    monkeypatch.setattr(runs, "call", call)
     return made
 
 
@@ -106,13 +106,6 @@ def test_the_page_is_drawn_and_comes_back_from_its_numbers(study: RobustnessStud
 def test_what_makes_no_study_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError):
         measure(Options(work=tmp_path, **changes))
-
-
-def test_a_command_that_fails_is_told_by_its_last_line() -> None:
-    import sys
-
-    with pytest.raises(UserError, match="training x failed: boom"):
-        robustness._call([sys.executable, "-c", "import sys; sys.exit('boom')"], "training x")
 
 
 def test_the_baselines_differ_in_what_they_are_named_for_alone() -> None:

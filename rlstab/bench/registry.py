@@ -81,6 +81,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             "robustness", "rlstab.bench.robustness", "which way of training holds when pushed, with equal steps for all"
         ),
+        Benchmark(
+            "quadruped", "rlstab.bench.quadruped", "how well a trained quadruped follows commands, and what it survives"
+        ),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

@@ -1,8 +1,8 @@
 """Steps one implementation of batched environments in a process of its own, on request.
 
 Reads one JSON object a line from standard input and answers each with one on standard output: ``build`` prepares a
-case, ``run`` steps it for a while, ``close`` releases it. It imports nothing of rlstab unless rlstab is what it
-measures, so that a peer may live in another virtual environment: ``PYTHON -I env_worker.py NAME``.
+case, ``run`` steps it for a while, ``close`` releases it. It imports nothing of rlstab unless rlstab or a task of its
+own is what it measures, so that a peer may live in another virtual environment: ``PYTHON -I env_worker.py NAME``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ EPISODE_STEPS = {
     "Swimmer-v5": 1000,
     "Reacher-v5": 50,
 }
+OWN_EPISODE_STEPS = {"rlstab/Go1Velocity-v0": 81}
+"""The same of tasks of this package's own. Peers that offer physics alone step the model of the task, for which rlstab
+has to be installed beside them."""
 
 Step = Callable[[Any], Any]
 Built = tuple[Step, Any, Callable[[], Any]]
@@ -180,11 +183,16 @@ IMPLEMENTATIONS: dict[str, tuple[Callable[[str, int, int], Built], str, tuple[st
 """Name to builder, the module it needs, and the other packages whose versions matter."""
 
 
+def episode_steps(task: str) -> int:
+    """Mean length of an episode of random actions, control steps."""
+    return EPISODE_STEPS[task] if task in EPISODE_STEPS else OWN_EPISODE_STEPS[task]
+
+
 class _EpisodeClock:
-    """Says which worlds' episodes are over, spread evenly over time, one after `EPISODE_STEPS` steps each."""
+    """Says which worlds' episodes are over, spread evenly over time, one after `episode_steps` each."""
 
     def __init__(self, task: str, worlds: int) -> None:
-        self._steps = EPISODE_STEPS[task]
+        self._steps = episode_steps(task)
         self._age = np.arange(worlds) * self._steps // worlds
 
     def __call__(self) -> np.ndarray:
@@ -195,9 +203,14 @@ class _EpisodeClock:
 
 
 def _physics(task: str, worlds: int) -> tuple[Any, int, Any, list[tuple[np.ndarray, np.ndarray]]]:
-    """Model, frame skip and action space of gymnasium's environment, and a start of it for each world."""
+    """Model, frame skip and action space of an environment, and a start of it for each world."""
     import gymnasium
 
+    if task in OWN_EPISODE_STEPS:
+        definition: Any = importlib.import_module("rlstab.envs.registry").make_task(task)
+        low, high = definition.model.actuator_ctrlrange.astype(np.float32).T
+        drawn = [definition.initial_state(definition.model, np.random.default_rng(world)) for world in range(worlds)]
+        return definition.model, definition.frame_skip, gymnasium.spaces.Box(low, high), drawn
     env: Any = gymnasium.make(task).unwrapped
     starts = []
     for world in range(worlds):
@@ -218,7 +231,7 @@ class _Case:
         self._next = 0
         # All worlds began their episodes at once. Timed from there, a slow implementation would see other states than a
         # fast one does; contacts are what costs.
-        for _ in range(min(_MOST_WARM_UP, EPISODE_STEPS[task])):
+        for _ in range(min(_MOST_WARM_UP, episode_steps(task))):
             self._advance()
 
     def run(self, seconds: float) -> dict[str, float]:

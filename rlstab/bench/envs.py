@@ -6,7 +6,7 @@ import json
 import select
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +14,7 @@ from typing import Any, Self
 from rlstab.bench import env_worker
 from rlstab.bench.common import BenchmarkResult, Measurement
 from rlstab.bench.conditions import Conditions, command_line
+from rlstab.bench.study import page_name
 from rlstab.errors import UserError, suggest
 from rlstab.runs.provenance import usable_cores
 
@@ -24,7 +25,7 @@ _PROCESS_PER_WORLD = ("gymnasium Async", "SB3 Subproc")
 _PHYSICS_ONLY = tuple(name for name in env_worker.IMPLEMENTATIONS if name.endswith("(physics)"))
 
 ABOUT = """
-Environment steps a second (all worlds together, after frame skip) of the nine MuJoCo tasks of gymnasium's v5 family
+Environment steps a second (all worlds together, after frame skip) of {tasks}
 under uniformly random actions, resets included. Every implementation runs in a process of its own; those with threads
 have the same number (below), the serial ones have one, Async and Subproc a process a world. Before it is timed, each
 takes as many steps as an episode of random actions lasts (200 at most), so that all are timed in the same mixture of
@@ -37,6 +38,10 @@ reset within the step that ends an episode. Columns marked *physics* compute no 
 reset worlds by a clock, as often as random actions end episodes; they are upper bounds, not environments. SB3's worker
 processes are started by fork.
 """
+_FAMILY = "the nine MuJoCo tasks of gymnasium's v5 family"
+_OWN = """
+{tasks}: of this package alone. Other environments do not have it; *physics* steps the same model from the same starts.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Options:
     """What to measure."""
 
     tasks: tuple[str, ...] = tuple(env_worker.EPISODE_STEPS)
-    """Environments to step."""
+    """Environments to step: gymnasium's, or rlstab/Go1Velocity-v0."""
     worlds: tuple[int, ...] = (8, 64, 512)
     """Numbers of worlds stepped together."""
     implementations: tuple[str, ...] = tuple(env_worker.IMPLEMENTATIONS)
@@ -56,7 +61,8 @@ class Options:
     threads: int = field(default_factory=usable_cores)
     """Threads of every implementation that has threads. The default is the number of usable cores."""
     peer_python: Path | None = None
-    """Interpreter of the virtual environment in which EnvPool and mjbatch are installed, if it is not this one."""
+    """Interpreter of the virtual environment in which EnvPool and mjbatch are installed, if it is not this one. For
+    rlstab/Go1Velocity-v0 rlstab has to be installed there, too."""
     max_processes: int = 64
     """Leave out implementations that would start more worker processes than this."""
 
@@ -90,10 +96,11 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Ben
     finally:
         for worker in workers.values():
             worker.stop()
+    name = page_name("envs", options.tasks, tuple(env_worker.EPISODE_STEPS))
     return BenchmarkResult(
-        name="envs",
-        title="Environment steps a second",
-        about=ABOUT,
+        name=name,
+        title="Environment steps a second" + ("" if name == "envs" else f": {', '.join(options.tasks)}"),
+        about=_about(options.tasks),
         command=command_line("envs", options),
         unit="environment steps/s",
         higher_is_better=True,
@@ -108,6 +115,13 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Ben
         },
         not_peers=_PHYSICS_ONLY,
     )
+
+
+def _about(tasks: Sequence[str]) -> str:
+    """Say what is measured; tasks that others do not have are named."""
+    own = [task for task in tasks if task in env_worker.OWN_EPISODE_STEPS]
+    what = _FAMILY if tuple(tasks) == tuple(env_worker.EPISODE_STEPS) else ", ".join(tasks)
+    return ABOUT.format(tasks=what) + (_OWN.format(tasks=", ".join(own)) if own else "")
 
 
 class Worker:
@@ -207,6 +221,9 @@ def _measure_case(
         if name in _PROCESS_PER_WORLD and worlds > options.max_processes:
             reasons[name] = f"would start more than {options.max_processes} processes, one a world"
             continue
+        if task in env_worker.OWN_EPISODE_STEPS and name not in (OURS, *_PHYSICS_ONLY):
+            reasons[name] = "has no such task"
+            continue
         try:
             worker.ask(do="build", task=task, worlds=worlds, threads=options.threads)
             # Whatever is slow the first time (threads that wake, pages that are touched) belongs to no repetition.
@@ -245,7 +262,7 @@ def _progress_line(task: str, worlds: int, measured: list[Measurement]) -> str:
 
 def _check(options: Options) -> None:
     for what, given, known in (
-        ("task", options.tasks, env_worker.EPISODE_STEPS),
+        ("task", options.tasks, env_worker.EPISODE_STEPS | env_worker.OWN_EPISODE_STEPS),
         ("implementation", options.implementations, env_worker.IMPLEMENTATIONS),
     ):
         for name in given:

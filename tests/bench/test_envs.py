@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 from rlstab.bench import env_worker, envs
 from rlstab.bench.env_worker import EPISODE_STEPS, LEAST_STEPS
 from rlstab.bench.envs import Options, Worker, WorkerError, measure
-from rlstab.envs.registry import native_ids
+from rlstab.envs.registry import make_vec, native_ids
 from rlstab.errors import UserError
 
 
@@ -39,6 +39,38 @@ def test_every_implementation_that_can_run_is_timed_and_the_others_are_explained
     assert "cannot be started" in missing
     assert str(tmp_path) not in result.command
     assert len(lines) == 1
+
+
+def test_a_task_of_our_own_stands_beside_those_that_step_its_model_and_has_a_page_of_its_own() -> None:
+    task = "rlstab/Go1Velocity-v0"
+    options = Options(
+        tasks=(task,),
+        worlds=(3,),
+        implementations=("rlstab", "gymnasium Sync", "mujoco.rollout (physics)", "rlstab (physics)"),
+        repetitions=1,
+        seconds=0.01,
+        threads=1,
+    )
+    result = measure(options, lambda _: None)
+    assert result.missing() == ["gymnasium Sync: has no such task (everywhere)"]
+    assert all(result.find((task, "3"), name) for name in options.implementations if name != "gymnasium Sync")
+    assert result.name == "envs_go1velocity_v0"
+    assert "ahead" not in result.summary()
+    assert "of this package alone" in result.about
+
+
+def test_physics_of_our_own_task_begins_as_its_episodes_do() -> None:
+    model, frame_skip, space, starts = env_worker._physics("rlstab/Go1Velocity-v0", 2)
+    batch: Any = make_vec("rlstab/Go1Velocity-v0", num_threads=1)
+    assert space == batch.single_action_space
+    assert frame_skip * model.opt.timestep == batch.dt
+    np.testing.assert_allclose([qpos[2] for qpos, _ in starts], batch.task.kit.height, atol=0.05)
+    assert not np.array_equal(starts[0][0], starts[1][0])
+
+
+def test_the_page_of_all_tasks_is_said_to_be_of_the_family() -> None:
+    assert "the nine MuJoCo tasks" in envs._about(tuple(EPISODE_STEPS))
+    assert "of Hopper-v5\n" in envs._about(("Hopper-v5",))
 
 
 def test_a_failure_of_one_implementation_is_an_answer() -> None:

@@ -40,7 +40,7 @@ processes are started by fork.
 """
 _FAMILY = "the nine MuJoCo tasks of gymnasium's v5 family"
 _OWN = """
-{tasks}: of this package alone. Other environments do not have it; *physics* steps the same model from the same starts.
+{tasks}: of this package alone. Other libraries do not have it; *physics* steps the same model from the same starts.
 """
 
 
@@ -215,14 +215,14 @@ def _measure_case(
     task: str, worlds: int, workers: dict[str, Worker], absent: dict[str, str], options: Options
 ) -> list[Measurement]:
     case = (task, str(worlds))
-    reasons = dict(absent)
+    without = set(options.implementations) - {OURS, *_PHYSICS_ONLY} if task in env_worker.OWN_EPISODE_STEPS else set()
+    reasons = absent | dict.fromkeys(without, "has no such task")
     ready: dict[str, Worker] = {}
     for name, worker in workers.items():
+        if name in without:
+            continue
         if name in _PROCESS_PER_WORLD and worlds > options.max_processes:
             reasons[name] = f"would start more than {options.max_processes} processes, one a world"
-            continue
-        if task in env_worker.OWN_EPISODE_STEPS and name not in (OURS, *_PHYSICS_ONLY):
-            reasons[name] = "has no such task"
             continue
         try:
             worker.ask(do="build", task=task, worlds=worlds, threads=options.threads)

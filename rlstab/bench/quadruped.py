@@ -58,9 +58,9 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Qua
     options.work.mkdir(parents=True, exist_ok=True)
     from rlstab.runs.run import Run
 
-    found = []
-    conditions = None
+    found, described = [], []
     for seed in range(options.seeds):
+        load = None if _path(options, seed).exists() else Conditions.now(options.threads).load
         run = Run.open(_train(options, seed))
         _check_settings(run, options, seed)
         on_progress(f"seed {seed}: trained")
@@ -69,8 +69,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Qua
         trained = Trained(seed, _minutes(run), _track(run, options), battery)
         found.append(trained)
         on_progress(f"seed {seed}: {trained.last.share:.0%} of the tracking reward, {trained.last.fell.sum()} falls")
-        conditions = conditions or _conditions(run, options.threads)
-    assert conditions is not None
+        described.append(_conditions(run, options.threads, load))
     standing = measure_tracking(None, 0, episodes=options.episodes, seed=EVALUATION_SEED, num_threads=options.threads)
     preset = load_preset("ppo", TASK).values
     return QuadrupedStudy(
@@ -79,7 +78,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Qua
         command=command_line("quadruped", options),
         trained=found,
         standing=standing,
-        conditions=conditions,
+        conditions=described[0],
         settings={
             "environment steps": options.steps,
             "seeds of the trainings": options.seeds,
@@ -90,12 +89,15 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Qua
     )
 
 
+def _path(options: Options, seed: int) -> Path:
+    return options.work / f"{TASK.partition('/')[2]}-{options.steps}-seed{seed}"
+
+
 def _train(options: Options, seed: int) -> Path:
     """Make a run, or go on with it."""
-    path = options.work / f"{TASK.partition('/')[2]}-{options.steps}-seed{seed}"
     often = max(1, options.steps // _CHECKPOINTS)
     flags = {"env": TASK, "seed": seed, "total_steps": options.steps, "checkpoint_every": often, "keep": 100}
-    return runs.train(path, "ppo", flags, f"seed {seed}", options.threads)
+    return runs.train(_path(options, seed), "ppo", flags, f"seed {seed}", options.threads)
 
 
 def _check_settings(run: Run, options: Options, seed: int) -> None:
@@ -135,13 +137,13 @@ def _minutes(run: Run) -> float:
     return float(elapsed[-1]) / 60.0
 
 
-def _conditions(run: Run, threads: int) -> Conditions:
-    """Those of a training, which may have been long before now."""
+def _conditions(run: Run, threads: int, load: float | None) -> Conditions:
+    """Those of a training, which may have been long before now, and then nobody knows the load."""
     info = run.info
     return Conditions(
         machine=info.machine,
         threads=threads,
-        load=None,
+        load=load,
         versions={"rlstab": info.versions},
         git=info.git,
         date=info.created[:10],

@@ -163,7 +163,7 @@ class QuadrupedStudy(Result):
             ["its angular part", *(f"{report.angular.mean():.1%}" for report in reports.values())],
             ["episodes that last 20 s", *(f"{1.0 - r.fell.mean():.1%}" for r in reports.values())],
             ["falls", *(f"{report.fell.sum()} of {len(report.fell)}" for report in reports.values())],
-            ["minutes of training", "", *(f"{training.minutes:.1f}" for training in self.trained)],
+            ["minutes of training, by the clock", "", *(f"{training.minutes:.1f}" for training in self.trained)],
         ]
         return "The last policy", ["measure", *reports], rows
 

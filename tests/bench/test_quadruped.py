@@ -90,7 +90,7 @@ def test_the_page_is_drawn_and_comes_back_from_its_numbers(study: QuadrupedStudy
     page = study.to_markdown()
     assert "rlstab bench quadruped --docs --seeds 2 --steps 6144 --work WORK" in page
     assert "| falls | 1 of 4 | 1 of 4 | 1 of 4 |" in page
-    assert "| minutes of training |  | 1.5 | 1.5 |" in page
+    assert "| minutes of training, by the clock |  | 1.5 | 1.5 |" in page
     assert "| mass 2 factor | 30, 1 of 2 | 30, 1 of 2 |" in page
     assert "| 3,072 | 1 | 50.0% | 25.0% |" in page
     assert QuadrupedStudy.load(study.save(tmp_path / "study")).to_markdown() == page

@@ -39,7 +39,7 @@ class Options:
     battery_episodes: int = 5
     """Episodes in each changed world of the battery."""
     threads: int = field(default_factory=usable_cores)
-    """Threads of a training, and processes of a battery."""
+    """Threads that step the worlds of a training, and processes of a battery."""
     work: Path = Path("runs/quadruped")
     """Folder of the runs; those that are finished are used again, the others gone on with."""
 

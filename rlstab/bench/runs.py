@@ -13,6 +13,8 @@ from typing import Any
 from rlstab.analysis.robustness.battery_report import BatteryReport
 from rlstab.errors import UserError
 
+_ONE_CORE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
 
 def train(path: Path, method: str, flags: Mapping[str, Any], what: str, threads: int = 1) -> Path:
     """Make the run ``path``, or go on with it, or leave it if it is finished.
@@ -28,7 +30,8 @@ def train(path: Path, method: str, flags: Mapping[str, Any], what: str, threads:
     what
         Name of the training in errors.
     threads
-        That step the worlds and compute.
+        That step the worlds. Networks as small as these compute on one: two that wait for each other are slower on a
+        machine that others use, too.
 
     Raises
     ------
@@ -46,7 +49,7 @@ def train(path: Path, method: str, flags: Mapping[str, Any], what: str, threads:
         command += [method, "--run-dir", str(path.parent), "--name", path.name]
         given = {**flags, "num_threads": threads}
         command += [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    call(command, f"training {what}", threads)
+    call(command, f"training {what}")
     return path
 
 
@@ -70,16 +73,15 @@ def battery(run: Path, flags: Sequence[str]) -> BatteryReport:
     return BatteryReport.load(Path(document["reports"][0]["report"]))
 
 
-def call(command: Sequence[str], what: str, threads: int = 1) -> str:
-    """Run a command with so many threads and give what it printed.
+def call(command: Sequence[str], what: str) -> str:
+    """Run a command, whose networks compute on one core, and give what it printed.
 
     Raises
     ------
     UserError
         It fails; the message has the last line of its complaint.
     """
-    cores = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | cores, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | _ONE_CORE, check=False)
     if done.returncode:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]
         raise UserError(f"{what} failed: {reason}")

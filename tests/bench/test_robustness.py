@@ -42,7 +42,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Commands that the study gives; H-infinity is the best in the worst case, PPO nominally."""
     made: list[list[str]] = []
 
-    def call(command: list[str], what: str, threads: int = 1) -> str:
+    def call(command: list[str], what: str) -> str:
         words = command[3:]
         made.append(words)
         if words[0] == "train":

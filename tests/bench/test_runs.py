@@ -15,7 +15,7 @@ from rlstab.runs.run import Run
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     made: list[list[str]] = []
 
-    def call(command: Sequence[str], what: str, threads: int = 1) -> str:
+    def call(command: Sequence[str], what: str) -> str:
         made.append(list(command))
         return ""
 
@@ -50,9 +50,9 @@ def test_a_training_is_begun_then_gone_on_with_then_left_alone(calls: list[list[
     assert len(calls) == 2
 
 
-def test_a_command_has_its_threads_and_gives_what_it_prints() -> None:
+def test_a_command_computes_on_one_core_and_gives_what_it_prints() -> None:
     program = "import os; print(os.environ['OMP_NUM_THREADS'])"
-    assert runs.call([sys.executable, "-c", program], "x", threads=2) == "2\n"
+    assert runs.call([sys.executable, "-c", program], "x") == "1\n"
 
 
 def test_a_command_that_fails_is_told_by_its_last_line() -> None:

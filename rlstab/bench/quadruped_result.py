@@ -94,10 +94,12 @@ class QuadrupedStudy(Result):
             shares = [100.0 * report.share for report in training.checkpoints]
             name = f"seed {training.seed}" if len(self.trained) > 1 else None
             ax.plot(steps, shares, color=colour, linestyle=dash, marker="o", markersize=2, label=name)
-        for share, text in ((WANTED, "wanted"), (self.standing.share, "standing still")):
+        for share, text, x, side in (
+            (WANTED, "wanted", 0.02, "left"),
+            (self.standing.share, "standing still", 1.0, "right"),
+        ):
             ax.axhline(100.0 * share, color=plots.INK, linewidth=0.6, linestyle=(0, (1, 1)))
-            place = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "bottom", "fontsize": 7}
-            ax.text(1.0, 100.0 * share, text, **place)
+            ax.text(x, 100.0 * share, text, transform=ax.get_yaxis_transform(), ha=side, va="bottom", fontsize=7)
         ax.set(
             xlabel="Environment steps, millions", ylabel="Share of tracking reward, %", ylim=(0, 102), xlim=(0, None)
         )

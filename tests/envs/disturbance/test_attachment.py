@@ -21,7 +21,7 @@ def hopper(*arguments: Any, **settings: Any) -> Any:
 
 
 def trajectory(env: Any, steps: int, start: int = 0) -> np.ndarray:
-    worlds = np.arange(env.num_envs) + env._world_offset
+    worlds = np.array(env._world_numbers)
     observations = []
     for step in range(start, start + steps):
         action = np.sin(step + worlds[:, None] + np.arange(3))

@@ -76,7 +76,7 @@ def test_a_good_environment_of_ones_own_can_be_trained_on(call, module, tmp_path
 def test_methods_that_can_train_are_named(call, call_json, module):
     env = module("check_methods", "1.0")
     assert "methods that take its observations and actions: ppo, dqn, transformer_ppo" in call("check-env", env)[1]
-    assert call_json("check-env", env)[1]["methods"] == ["ppo", "dqn", "transformer_ppo"]
+    assert call_json("check-env", env)[1]["methods"] == ["ppo", "dqn", "transformer_ppo", "sa_ppo"]
 
 
 def test_actions_of_whole_numbers_are_an_error_here_and_when_training(call_json, refused, module, tmp_path):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +15,7 @@ from rlstab.analysis.robustness.comparison import RobustnessComparison, compare
 from rlstab.bench import runs
 from rlstab.bench.conditions import Conditions, command_line, markdown_table
 from rlstab.bench.study import Table, page_name
+from rlstab.bench.trainings import finish_all
 from rlstab.errors import UserError
 from rlstab.runs.provenance import usable_cores
 
@@ -72,6 +73,7 @@ class RobustnessStudy(Result):
     conditions: Conditions
     settings: dict[str, Any]
 
+    @functools.cached_property
     def findings(self) -> dict[str, str]:
         """Say whether each part of the claim holds: better than each other method when disturbed, and little loss."""
         comparison = self.comparison
@@ -95,7 +97,7 @@ class RobustnessStudy(Result):
 
     def summary(self) -> dict[str, Scalar]:
         """Whether the claims hold."""
-        return dict(self.findings())
+        return dict(self.findings)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw survival of pushes."""
@@ -127,7 +129,7 @@ class RobustnessStudy(Result):
     def to_markdown(self) -> str:
         """Write the page for the documentation."""
         lines = [f"# {self.title}", "", ABOUT.strip(), "", f"Made by `{self.command}`.", ""]
-        lines += [*(f"* {name}: {value}." for name, value in self.findings().items()), ""]
+        lines += [*(f"* {name}: {value}." for name, value in self.findings.items()), ""]
         lines += [
             f"![Returns in changed worlds, pushes survived, returns against adversaries]({self.name}.png)",
             "",
@@ -174,16 +176,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Rob
         on_progress(f"{name}, seed {seed}: return {report.nominal_return:.4g}{worst}")
         return report
 
-    with ThreadPoolExecutor(options.jobs) as pool:
-        futures = [pool.submit(finish, job) for job in wanted]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    for future in futures:
-        if not future.cancelled():
-            future.result()
-    found = {job: future.result() for job, future in zip(wanted, futures, strict=True)}
+    found = dict(zip(wanted, finish_all(wanted, finish, options.jobs), strict=True))
     reports = {
         name: [found[name, seed] for seed in range(options.seeds)] for name in METHODS if name in options.methods
     }

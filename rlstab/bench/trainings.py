@@ -19,6 +19,7 @@ from rlstab.bench.reports import Report, read_report, report_path
 from rlstab.errors import UserError
 
 Key = TypeVar("Key")
+Made = TypeVar("Made")
 
 _ONE_CORE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -93,8 +94,20 @@ def collect(
         on_progress(f"{training.learner} on {training.env}, seed {training.seed}: return {mean:.4g}")
         return report
 
+    made = finish_all(list(trainings.values()), finish, jobs)
+    return dict(zip(trainings, made, strict=True))
+
+
+def finish_all(wanted: Sequence[Key], finish: Callable[[Key], Made], jobs: int) -> list[Made]:
+    """Finish everything that is wanted, ``jobs`` at a time, in its order.
+
+    Raises
+    ------
+    UserError
+        One fails. Those that run then are finished, the others are not begun.
+    """
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(finish, training) for training in trainings.values()]
+        futures = [pool.submit(finish, one) for one in wanted]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
@@ -102,7 +115,7 @@ def collect(
     for future in futures:
         if not future.cancelled():
             future.result()
-    return {key: future.result() for key, future in zip(trainings, futures, strict=True)}
+    return [future.result() for future in futures]
 
 
 def conditions_of(reports: Mapping[str, Sequence[Report]], ours: str) -> Conditions:

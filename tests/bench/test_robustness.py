@@ -78,7 +78,7 @@ def test_every_method_has_the_same_steps_and_seeds(study: RobustnessStudy, calls
 
 
 def test_findings_say_what_holds_and_what_does_not(study: RobustnessStudy) -> None:
-    found = study.findings()
+    found = study.findings
     assert found[f"return against an adversary: {HINF} above {RARL}"].startswith("yes")
     assert found[f"return against an adversary: {HINF} above {PPO}"].startswith("yes")
     assert found[f"pushes survived: {HINF} above {PPO}"].startswith("yes")
@@ -90,7 +90,7 @@ def test_findings_say_what_holds_and_what_does_not(study: RobustnessStudy) -> No
             study.comparison, reports={HINF: study.comparison.reports[PPO], PPO: study.comparison.reports[HINF]}
         ),
     )
-    assert poor.findings()[f"return against an adversary: {HINF} above {PPO}"].startswith("no ")
+    assert poor.findings[f"return against an adversary: {HINF} above {PPO}"].startswith("no ")
 
 
 def test_the_page_is_drawn_and_comes_back_from_its_numbers(study: RobustnessStudy, tmp_path: Path) -> None:

@@ -60,23 +60,27 @@ class RobustnessComparison(Result):
         if not np.isfinite(values).all():
             return float(np.median(values)), float("nan"), float("nan")
         column = self._finite(method).index(measure)
-        value, low, high = self._intervals(method)
+        value, low, high = self._intervals[method]
         return float(value[column]), float(low[column]), float(high[column])
 
     def _finite(self, method: str) -> list[str]:
         return [measure for measure in self.measures if np.isfinite(self.values(method, measure)).all()]
 
-    @functools.cache  # noqa: B019  # A result lives as long as what shows it.
-    def _intervals(self, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Those of all finite measures at once: resampling is what takes long."""
-        scores = np.stack([self.values(method, measure) for measure in self._finite(method)], axis=1)
+    @functools.cached_property
+    def _intervals(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Those of all finite measures of a method at once: resampling is what takes long."""
 
         def interquartile_means(sample: np.ndarray) -> np.ndarray:
             return np.asarray(trim_mean(sample, 0.25, axis=0), np.float64)
 
-        return bootstrap((scores,), interquartile_means, level=self.level, resamples=self.resamples, whole_rows=True)
+        found = {}
+        for method in self.reports:
+            scores = np.stack([self.values(method, measure) for measure in self._finite(method)], axis=1)
+            found[method] = bootstrap(
+                (scores,), interquartile_means, level=self.level, resamples=self.resamples, whole_rows=True
+            )
+        return found
 
-    @functools.cache  # noqa: B019  # As above.
     def improvement(self, method: str, other: str, measure: str) -> stats.Improvement:
         """Probability that a random training of ``method`` is better than one of ``other``."""
         sign = -1.0 if measure.startswith(LESS_IS_BETTER) else 1.0

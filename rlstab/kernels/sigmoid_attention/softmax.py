@@ -44,7 +44,8 @@ def _weighed(problem: Problem, mask: Tensor | None, causal: bool) -> Tensor:
     # A mask that learns is left to torch, which then takes plain operations by itself.
     if torch.compiler.is_compiling() or not learns or (mask is not None and mask.requires_grad):
         return F.scaled_dot_product_attention(*tensors, attn_mask=mask, **options)
-    return _Softmax.apply(*tensors, mask, options)  # type: ignore[no-any-return]
+    function: Any = _Softmax
+    return function.apply(*tensors, mask, options)
 
 
 def _plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:

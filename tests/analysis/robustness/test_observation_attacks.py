@@ -69,7 +69,7 @@ def test_a_change_never_leaves_the_ball(
     attacked = AttackedPolicy(policy, kind(epsilon=epsilon), seed)
     seen = []
     original = policy.predict
-    policy.predict = lambda shown, *rest, **more: (seen.append(shown), original(shown, *rest, **more))[1]  # type: ignore[method-assign]
+    policy.predict = lambda shown, *rest, **more: (seen.append(shown), original(shown, *rest, **more))[1]
     attacked.predict(observation, deterministic=True)
     moved = np.abs(seen[0] - observation) / scales_of(policy)
     assert (moved <= epsilon * (1.0 + 1e-12) + 1e-14).all()

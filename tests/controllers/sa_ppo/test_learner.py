@@ -72,4 +72,4 @@ def test_the_command_line_trains_resumes_evaluates_and_exports(tmp_path: Path) -
 def test_presets_are_those_of_ppo_with_the_authors_radius() -> None:
     config: Any = configure("sa_ppo", "Walker2d-v5")
     assert (config.epsilon, config.kappa, config.learning_rate_schedule) == (0.05, 0.2, "linear")
-    assert configure("sa_ppo", "Ant-v5").epsilon == 0.15  # type: ignore[attr-defined]
+    assert configure("sa_ppo", "Ant-v5").epsilon == 0.15

@@ -79,7 +79,7 @@ def test_the_gradient_is_that_of_the_known_maximum(activation: str) -> None:
     nearby = inputs + radius * gain.sign()
     zeros = torch.zeros(8)
     batch = NearbyMinibatch(torch.zeros(8, 1), zeros, zeros, zeros, zeros, inputs, nearby)
-    rule = RegularisedGradient(network, lambda batch: None, kappa)  # type: ignore[return-value]
+    rule = RegularisedGradient(network, lambda batch: None, kappa)
     rule(batch)
     size = float(gain.abs().sum())
     torch.testing.assert_close(float(rule.found[0]), 0.5 * (radius * size / std) ** 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlstab.analysis.result import Result, Scalar
-from rlstab.analysis.robustness.battery_report import BatteryReport
+from rlstab.analysis.robustness.battery_report import BatteryReport, against
 from rlstab.analysis.robustness.comparison import RobustnessComparison, compare
 from rlstab.bench import runs
 from rlstab.bench.conditions import Conditions, command_line, markdown_table
@@ -32,7 +32,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Name in the table to method and what is set beside its preset."""
 
-NOMINAL, WORST, CVAR = "nominal return", "return against an adversary", "CVaR10 over worlds"
+NOMINAL, CVAR = "nominal return", "CVaR10 over worlds"
 CRITICAL, SURVIVED = "critical push, worst direction (m/s)", "pushes survived"
 _LOSS = 0.9  # of PPO's nominal return must be left.
 
@@ -50,7 +50,9 @@ class Options:
     steps: int = 1_000_000
     """Environment steps of each training."""
     adversary_steps: int = 100_000
-    """Steps of each of three adversaries, trained from scratch against each policy."""
+    """Steps of each of three adversaries, trained from scratch against each policy, at each force."""
+    adversary_forces: tuple[float, ...] = (0.03, 0.075, 0.15)
+    """Longest forces of the adversaries, in weights of the robot."""
     episodes: int = 5
     """Episodes in each changed world."""
     jobs: int = field(default_factory=usable_cores)
@@ -73,6 +75,12 @@ class RobustnessStudy(Result):
     conditions: Conditions
     settings: dict[str, Any]
 
+    @property
+    def _worst(self) -> list[str]:
+        """Measures against adversaries."""
+        first = next(iter(self.comparison.reports.values()))[0]
+        return [against(part.max_force) for part in first.adversaries]
+
     @functools.cached_property
     def findings(self) -> dict[str, str]:
         """Say whether each part of the claim holds: better than each other method when disturbed, and little loss."""
@@ -81,7 +89,7 @@ class RobustnessStudy(Result):
         pairs = itertools.combinations(methods, 2) if HINF not in methods else ((HINF, m) for m in methods if m != HINF)
         found: dict[str, str] = {}
         for better, other in pairs:
-            for measure in (WORST, SURVIVED, CVAR):
+            for measure in (*self._worst, SURVIVED, CVAR):
                 chance = comparison.improvement(better, other, measure)
                 held = "yes" if chance.low > 0.5 else "no" if chance.high < 0.5 else "not shown"
                 found[f"{measure}: {better} above {other}"] = (
@@ -118,7 +126,7 @@ class RobustnessStudy(Result):
         seeds = range(max(len(runs) for runs in self.comparison.reports.values()))
         each = [
             [f"{name}, {measure}", *(f"{value:.4g}" for value in self.comparison.values(name, measure))]
-            for measure in (NOMINAL, WORST, SURVIVED, CRITICAL)
+            for measure in (NOMINAL, *self._worst, SURVIVED, CRITICAL)
             for name in methods
         ]
         return [
@@ -141,13 +149,13 @@ class RobustnessStudy(Result):
 
 ABOUT = """
 The last policy of every training, by the mode of its actions, in the battery of `rlstab robustness`: changed worlds,
-pushes of 0.1 s from four sides at eight moments, and three adversaries trained from scratch against each frozen policy
-(PPO at three learning rates, with forces up to 0.15 of the robot's weight, as in training), of which the strongest
-counts. All methods have the same learner, settings and number of environment steps; those that push do it up to the
-same force, with a quarter of the worlds undisturbed. *H-infinity*: a disturber that pays for its force, and a
-constraint. *Adversary*: a disturber that does not pay, and no constraint (RARL-like). *Random forces*: of random
-direction, held for 25 control steps in the mean. *Randomisation*: mass, friction and actuator strength drawn each
-episode. In the figure a bar or band is the range over trainings.
+pushes of 0.1 s from four sides at eight moments, and adversaries trained from scratch against each frozen policy: for
+each longest force, PPO at three learning rates, of which the strongest counts. All methods have the same learner,
+settings and number of environment steps; those that push do it up to 0.15 of the robot's weight, with a quarter of the
+worlds undisturbed. *H-infinity*: a disturber that pays for its force, and a constraint. *Adversary*: a disturber that
+does not pay, and no constraint (RARL-like). *Random forces*: of random direction, held for 25 control steps in the
+mean. *Randomisation*: mass, friction and actuator strength drawn each episode. In the figure a bar or band is the range
+over trainings.
 """
 
 
@@ -172,8 +180,8 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Rob
         name, seed = job
         run = _train(options, name, seed)
         report = _test(options, run)
-        worst = "" if report.adversary is None else f", {report.adversary.returns.mean():.4g} against an adversary"
-        on_progress(f"{name}, seed {seed}: return {report.nominal_return:.4g}{worst}")
+        worst = ", ".join(f"{part.returns.mean():.4g}" for part in report.adversaries)
+        on_progress(f"{name}, seed {seed}: return {report.nominal_return:.4g}, against adversaries {worst}")
         return report
 
     found = dict(zip(wanted, finish_all(wanted, finish, options.jobs), strict=True))
@@ -208,8 +216,9 @@ def _train(options: Options, name: str, seed: int) -> Path:
 def _test(options: Options, run: Path) -> BatteryReport:
     """Put a run through the battery, with adversaries."""
     steps, episodes = str(options.adversary_steps), str(options.episodes)
-    attacks = ("--attacks", "adversary", "--processes", "1")
-    return runs.battery(run, (*attacks, "--adversary-steps", steps, "--episodes", episodes))
+    forces = ("--adversary-forces", *(f"{force:g}" for force in options.adversary_forces))
+    attacks = ("--attacks", "adversary", "--adversary-steps", steps, *forces)
+    return runs.battery(run, (*attacks, "--episodes", episodes, "--processes", "1"))
 
 
 def _spell(method: str, settings: Mapping[str, Any]) -> str:

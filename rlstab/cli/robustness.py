@@ -64,8 +64,8 @@ class RobustnessOptions:
     adversary_seeds: int = field(default=1, metadata={"min": 1})
     """Adversaries at each of three learning rates; the strongest of all counts."""
 
-    adversary_force: float = field(default=0.15, metadata={"above": 0.0, "unit": "weights of the robot"})
-    """Longest force of the adversaries."""
+    adversary_forces: tuple[float, ...] = (0.15,)
+    """Longest forces of the adversaries, in weights of the robot; for each, adversaries of their own are trained."""
 
     body: str = ""
     """Body that is pushed. Empty: the one that suits the robot."""
@@ -148,7 +148,7 @@ def _config(options: RobustnessOptions) -> BatteryConfig:
         observations="observation" in options.attacks,
         adversary_steps=options.adversary_steps if "adversary" in options.attacks else 0,
         adversary_seeds=options.adversary_seeds,
-        adversary_force=options.adversary_force,
+        adversary_forces=options.adversary_forces,
     )
 
 

@@ -34,7 +34,8 @@ def battery(nominal: float, worst: float, survives: bool) -> BatteryReport:
         learning_rates=(1e-3,), seeds=(0,), mean_returns=(worst,), calm=np.full(3, nominal),
         returns=np.full(3, worst), fell=np.ones(3, bool),
     )  # fmt: skip
-    return BatteryReport("Hopper-v5", "P", "quick", 2, 0, cells, pushes, None, adversary)
+    stronger = dataclasses.replace(adversary, max_force=0.2, returns=np.zeros(3))
+    return BatteryReport("Hopper-v5", "P", "quick", 2, 0, cells, pushes, None, (adversary, stronger))
 
 
 @pytest.fixture
@@ -79,8 +80,8 @@ def test_every_method_has_the_same_steps_and_seeds(study: RobustnessStudy, calls
 
 def test_findings_say_what_holds_and_what_does_not(study: RobustnessStudy) -> None:
     found = study.findings
-    assert found[f"return against an adversary: {HINF} above {RARL}"].startswith("yes")
-    assert found[f"return against an adversary: {HINF} above {PPO}"].startswith("yes")
+    assert found[f"return against an adversary of 0.1 weights: {HINF} above {RARL}"].startswith("yes")
+    assert found[f"return against an adversary of 0.1 weights: {HINF} above {PPO}"].startswith("yes")
     assert found[f"pushes survived: {HINF} above {PPO}"].startswith("yes")
     assert found[f"CVaR10 over worlds: {HINF} above {PPO}"].startswith("no ")
     assert found[f"nominal return of {HINF} at least 90% of that of {PPO}"] == "yes (95%)"
@@ -90,13 +91,13 @@ def test_findings_say_what_holds_and_what_does_not(study: RobustnessStudy) -> No
             study.comparison, reports={HINF: study.comparison.reports[PPO], PPO: study.comparison.reports[HINF]}
         ),
     )
-    assert poor.findings[f"return against an adversary: {HINF} above {PPO}"].startswith("no ")
+    assert poor.findings[f"return against an adversary of 0.1 weights: {HINF} above {PPO}"].startswith("no ")
 
 
 def test_the_page_is_drawn_and_comes_back_from_its_numbers(study: RobustnessStudy, tmp_path: Path) -> None:
     page = study.to_markdown()
     assert "rlstab bench robustness --docs" in page
-    assert f"| {HINF}, return against an adversary | 60 | 61 | 62 |" in page
+    assert f"| {HINF}, return against an adversary of 0.1 weights | 60 | 61 | 62 |" in page
     assert RobustnessStudy.load(study.save(tmp_path / "study")).to_markdown() == page
     assert write_docs(study, tmp_path).name == "robustness_hopper_v5.md"
     assert (tmp_path / "robustness_hopper_v5.png").stat().st_size > 10_000

@@ -68,7 +68,7 @@ def test_trainings_that_differ_in_their_seed_alone_are_one_method() -> None:
         (("RUN", "--body", "tail"), "tail"),
         (("RUN", "--attacks", "hope"), "hope"),
         (("RUN", "--episodes", 0), "episodes"),
-        (("RUN", "--adversary-force", 0), "adversary"),
+        (("RUN", "--adversary-forces", 0), "adversaries"),
         (("RUN", "--checkpoint", "77"), "77"),
     ],
 )

@@ -113,7 +113,8 @@ def _items(policy: Policy, config: BatteryConfig, tests: Sequence[str]) -> list[
     # The longest first, so that no processor waits for it in the end.
     if config.adversary_steps:
         items += [
-            _Item(f"adversary {rate:g} {seed}", Adversary(rate, seed), AdversaryReport)
+            _Item(f"adversary {force:g} {rate:g} {seed}", Adversary(force, rate, seed), AdversaryReport)
+            for force in dict.fromkeys(config.adversary_forces)
             for rate in config.adversary_rates
             for seed in range(config.adversary_seeds)
         ]
@@ -193,6 +194,7 @@ def _put_together(
         ),
     )
     pushes, gains, adversaries = of(PushReport), of(GainCurve), of(AdversaryReport)
+    forces = sorted({part.max_force for part in adversaries})
     return BatteryReport(
         env_id=plant.env_id,
         policy=type(policy).__name__,
@@ -202,7 +204,7 @@ def _put_together(
         cells=cells,
         pushes=_joined_pushes(pushes) if pushes else None,
         gain=_joined_gains(gains) if gains else None,
-        adversary=_strongest(adversaries) if adversaries else None,
+        adversaries=tuple(_strongest([part for part in adversaries if part.max_force == force]) for force in forces),
     )
 
 

@@ -57,17 +57,19 @@ class BatteryConfig:
     """Learning rates of the adversaries."""
     adversary_seeds: int = 1
     """Adversaries at each rate."""
-    adversary_force: float = 0.15
-    """Longest force of the adversaries, in weights of the robot."""
+    adversary_forces: tuple[float, ...] = (0.15,)
+    """Longest forces of the adversaries, in weights of the robot; for each, adversaries of their own are trained."""
 
     def __post_init__(self) -> None:
         if self.level not in ("quick", "full"):
             raise UserError(f"a battery is 'quick' or 'full', not '{self.level}'")
         if self.episodes < 1 or self.adversary_seeds < 1 or self.adversary_steps < 0 or not self.adversary_rates:
             raise UserError("a battery needs an episode, and adversaries a seed, a rate and no negative steps")
-        if self.adversary_steps and not self.adversary_force > 0.0:
+        forces = self.adversary_forces
+        if not forces or not all(0.0 < force < float("inf") for force in forces):
+            listed = ", ".join(f"{force:g}" for force in forces) or "none"
             raise UserError(
-                f"the adversaries' force must be above zero, got {self.adversary_force}: it disturbs nobody"
+                f"the adversaries' forces must be above zero and finite, got {listed}: zero disturbs nobody"
             )
 
 
@@ -110,6 +112,7 @@ class Gain:
 class Adversary:
     """One adversary that pushes."""
 
+    force: float
     rate: float
     seed: int
 
@@ -118,7 +121,7 @@ class Adversary:
         return train_adversaries(
             policy,
             plant,
-            max_force=config.adversary_force,
+            max_force=self.force,
             steps=config.adversary_steps,
             learning_rates=(self.rate,),
             seeds=(self.seed,),

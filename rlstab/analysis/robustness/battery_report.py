@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _TAIL = 0.1
 
 
+def against(force: float) -> str:
+    """Name of the measure: mean return against the strongest adversary with such a force, in weights of the robot."""
+    return f"return against an adversary of {force:g} weights"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class CellReport(Result):
     """Episodes in changed worlds; row ``i`` is world ``i``."""
@@ -64,7 +69,8 @@ class BatteryReport(Result):
     cells: CellReport
     pushes: PushReport | None
     gain: GainCurve | None
-    adversary: AdversaryReport | None
+    adversaries: tuple[AdversaryReport, ...]
+    """The strongest of those trained, for each longest force, which rises."""
 
     @property
     def nominal_return(self) -> float:
@@ -114,8 +120,8 @@ class BatteryReport(Result):
             found["critical push, worst direction (m/s)"] = self.pushes.critical_worst
             found["critical push, mean (m/s)"] = self.pushes.critical_mean
             found["pushes survived"] = float(self.pushes.survived.mean())
-        if self.adversary is not None:
-            found["return against an adversary"] = float(self.adversary.returns.mean())
+        for adversary in self.adversaries:
+            found[against(adversary.max_force)] = float(adversary.returns.mean())
         if self.gain is not None:
             found |= {f"gain at {e:g}": float(g) for e, g in zip(self.gain.energy, self.gain.gain, strict=True)}
             found["felling energy"] = self.gain.felling_energy

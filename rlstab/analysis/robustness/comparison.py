@@ -141,8 +141,8 @@ def compare(reports: Mapping[str, Sequence[BatteryReport]]) -> RobustnessCompari
         ("tests", {", ".join(dict.fromkeys(report.cells.test)) for report in every}),
         ("numbers of episodes", {report.episodes for report in every}),
         ("seeds", {report.seed for report in every}),
-        ("forces of the adversary", {r.adversary.max_force for r in every if r.adversary is not None}),
-        ("budgets of the adversary", {r.adversary.steps for r in every if r.adversary is not None}),
+        ("forces of adversaries", {tuple(part.max_force for part in r.adversaries) for r in every if r.adversaries}),
+        ("budgets of adversaries", {part.steps for r in every for part in r.adversaries}),
     ):
         if len(values) > 1:
             listed = ", ".join(sorted(map(str, values)))

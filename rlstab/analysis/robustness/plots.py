@@ -74,9 +74,7 @@ def comparison(reports: Mapping[str, Sequence[BatteryReport]]) -> Figure:
     from matplotlib.figure import Figure
 
     every = [report for runs in reports.values() for report in runs]
-    right: list[str] = [
-        part for part in ("pushes", "adversary", "gain") if all(getattr(report, part) is not None for report in every)
-    ]
+    right = [part for part in ("pushes", "adversaries", "gain") if all(getattr(report, part) for report in every)]
     height = max(2.5 * max(len(right), 1), 0.9 + 0.2 * len(every[0].cells.test))
     with matplotlib.rc_context(plots.STYLE):
         figure = Figure(figsize=(plots.WIDTHS_INCH["page"], height), layout="constrained")
@@ -87,24 +85,22 @@ def comparison(reports: Mapping[str, Sequence[BatteryReport]]) -> Figure:
         for row, part in enumerate(right):
             ax = figure.add_subplot(grid[row, 1])
             parts = {name: [getattr(report, part) for report in runs] for name, runs in reports.items()}
-            {"pushes": survival, "adversary": adversaries, "gain": gain_curves}[part](parts, ax)
+            {"pushes": survival, "adversaries": adversaries, "gain": gain_curves}[part](parts, ax)
             legend = ax.get_legend()
             if legend is not None:
                 legend.remove()  # That of the worlds is for all.
     return figure
 
 
-def adversaries(reports: Mapping[str, Sequence[AdversaryReport]], ax: Axes | None = None) -> Axes:
-    """Return undisturbed and against the strongest adversary, a line a training."""
+def adversaries(reports: Mapping[str, Sequence[Sequence[AdversaryReport]]], ax: Axes | None = None) -> Axes:
+    """Return undisturbed and against the strongest adversary of each force; the range of several runs as a band."""
     ax = plots.axes_or_new(ax)
     for index, (name, runs) in enumerate(reports.items()):
-        colour = plots.COLOURS[index % len(plots.COLOURS)]
-        ends = np.array([[run.calm.mean(), run.returns.mean()] for run in runs])
-        ax.plot([0, 1], ends.T, color=colour, linewidth=0.6, alpha=0.5)
-        marker = "osD^vP*"[index % 7]
-        ax.plot([0, 1], ends.mean(0), color=colour, marker=marker, markersize=4, label=name or None)
-    ax.set(xlim=(-0.2, 1.2), ylabel="Return", ylim=(min(0.0, ax.get_ylim()[0]), None))
-    ax.set_xticks([0, 1], ["undisturbed", "strongest adversary"])
+        forces = np.array([0.0, *(part.max_force for part in runs[0])])
+        means = np.array([[parts[0].calm.mean(), *(part.returns.mean() for part in parts)] for parts in runs])
+        _line(ax, index, name, forces, means)
+    ax.set(xlabel="Adversary's longest force, weights", ylabel="Return against the strongest")
+    ax.set_ylim(min(0.0, ax.get_ylim()[0]), None)
     plots.legend_above(ax, list(reports))
     return ax
 

@@ -42,7 +42,7 @@ def cell_report(returns: list[list[float]], test: list[str], value: list[float],
 
 def with_cells(cells: CellReport, **changes: Any) -> BatteryReport:
     settings: dict[str, Any] = {"env_id": "E", "policy": "P", "level": "quick", "episodes": 2, "seed": 0}
-    return BatteryReport(cells=cells, pushes=None, gain=None, adversary=None, **(settings | changes))
+    return BatteryReport(cells=cells, pushes=None, gain=None, adversaries=(), **(settings | changes))
 
 
 def test_worlds_are_played_as_evaluation_plays_them(balancer: LinearPolicy, report: BatteryReport) -> None:
@@ -169,7 +169,7 @@ def test_noise_of_a_policy_without_statistics_is_plain(balancer: LinearPolicy) -
 
 @pytest.mark.parametrize(
     "changes",
-    [{"episodes": 0}, {"level": "huge"}, {"adversary_steps": -1}, {"adversary_steps": 10, "adversary_force": 0.0}],
+    [{"episodes": 0}, {"level": "huge"}, {"adversary_steps": -1}, {"adversary_forces": (0.1, 0.0)}],
 )
 def test_a_battery_of_nothing_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(UserError):
@@ -177,7 +177,8 @@ def test_a_battery_of_nothing_is_refused(changes: dict[str, Any]) -> None:
 
 
 def test_gains_and_adversaries_are_part_of_it_on_demand(balancer: LinearPolicy) -> None:
-    config = dataclasses.replace(SMALL, gain=True, adversary_steps=512, adversary_rates=(1e-3,), adversary_force=1.0)
+    config = dataclasses.replace(SMALL, gain=True, adversary_steps=512, adversary_rates=(1e-3,))
+    config = dataclasses.replace(config, adversary_forces=(1.0, 0.5))
     from unittest import mock
 
     from rlstab.analysis.robustness import battery, battery_parts
@@ -188,9 +189,9 @@ def test_gains_and_adversaries_are_part_of_it_on_demand(balancer: LinearPolicy) 
         report = run_battery(balancer, SETTINGS, config)
     assert report.gain is not None
     assert report.gain.energy.tolist() == [0.01, 0.1]
-    assert report.adversary is not None
+    assert [part.max_force for part in report.adversaries] == [0.5, 1.0]
     measures = report.measures()
-    assert {"gain at 0.1", "felling energy", "return against an adversary"} <= measures.keys()
+    assert {"gain at 0.1", "felling energy", "return against an adversary of 0.5 weights"} <= measures.keys()
 
 
 def test_observations_are_attacked_as_far_as_the_policy_allows(balancer: LinearPolicy) -> None:

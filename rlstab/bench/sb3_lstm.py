@@ -31,11 +31,14 @@ DEFAULTS: dict[str, Any] = {
     "max_grad_norm": 0.5,
     "lstm_hidden_size": 64,
     "n_lstm_layers": 1,
+    "hidden_sizes": [],
+    "activation": "tanh",
     "normalize_observation": True,
     "normalize_reward": True,
     "log_std_init": 0.0,
 }
-"""The learning settings are those of our transformer's; the memory is a layer of 64 units each for actor and critic."""
+"""The learning settings are those of our transformer's; the memory is a layer of 64 units each for actor and critic.
+``hidden_sizes`` come after it."""
 
 
 def train_and_evaluate(
@@ -83,6 +86,7 @@ def train_and_evaluate(
 
 def make_model(env_id: str, seed: int, hyper: dict[str, Any]) -> RecurrentPPO:
     """Build the learner on the worlds of `rlstab.envs.make_vec`."""
+    import torch
     from sb3_contrib import RecurrentPPO
     from stable_baselines3.common.vec_env import VecNormalize
 
@@ -100,10 +104,10 @@ def make_model(env_id: str, seed: int, hyper: dict[str, Any]) -> RecurrentPPO:
     falls = hyper.pop("learning_rate_schedule") == "linear"
     names = ("lstm_hidden_size", "n_lstm_layers", "log_std_init")
     network = {name: hyper.pop(name) for name in names}
+    network["net_arch"] = list(hyper.pop("hidden_sizes"))
+    network["activation_fn"] = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[hyper.pop("activation")]
     schedule = (lambda left: rate * left) if falls else rate
-    return RecurrentPPO(
-        "MlpLstmPolicy", envs, schedule, seed=seed, device="cpu", policy_kwargs={"net_arch": [], **network}, **hyper
-    )
+    return RecurrentPPO("MlpLstmPolicy", envs, schedule, seed=seed, device="cpu", policy_kwargs=network, **hyper)
 
 
 class _Normalising:
@@ -123,7 +127,7 @@ class _Normalising:
 
 def training(name: str, env_id: str, seed: int, steps: int, settings: Mapping[str, Any]) -> Training:
     """Describe a training of a study; ``settings`` override `DEFAULTS`."""
-    wanted = DEFAULTS | dict(settings)
+    wanted: dict[str, Any] = json.loads(json.dumps(DEFAULTS | dict(settings)))  # As it is in reports: tuples are lists.
     flags = ("--learner", name, "--settings", json.dumps(wanted))
     return Training(name, __name__, env_id, seed, steps, wanted, flags)
 

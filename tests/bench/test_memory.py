@@ -10,7 +10,7 @@ from rlstab.bench import memory, method_worker, sb3_lstm
 from rlstab.bench.memory import LSTM, NONE, SIGMOID, SOFTMAX, MemoryResult, Options, measure
 from rlstab.errors import UserError
 
-MAZE, HOPPER = "rlstab/PassiveTMaze-v0", "rlstab/HopperP-v0"
+MAZE, HOPPER, CHEETAH = "rlstab/PassiveTMaze-v0", "rlstab/HopperP-v0", "rlstab/HalfCheetahP-v0"
 
 
 def test_the_page_compares_memories(fake: Any, work: Path, tmp_path: Path) -> None:
@@ -62,6 +62,19 @@ def test_transformers_with_changes_are_held_against_changes_alone(fake: Any, wor
     facts = measure(Options(env=HOPPER, seeds=2, steps=2000, jobs=1, work=work), lambda _: None).summary()
     assert facts["interval above that without memory"] == "transformer, sigmoid; LSTM"
     assert facts["interval above that of changes alone"] == "softmax, changes"
+
+
+def test_what_memory_is_worth_is_measured_where_nothing_is_hidden(fake: Any, work: Path) -> None:
+    means = {"sigmoid": 880, "softmax": 790, "lstm": 500, "perceptron": 100, "sighted": 900}
+    fake.change = lambda report: {**report, "eval_returns": [means[report["learner"]] + report["seed"]]}
+    result = measure(Options(env=CHEETAH, seeds=2, steps=2000, jobs=1, work=work), lambda _: None)
+    # Nine tenths of the way from 100 to 900 are 820.
+    assert result.summary()["solved by"] == "transformer, sigmoid"
+    assert "*Velocities seen*" in result.description()
+    sighted = memory.training(memory.SIGHTED, CHEETAH, 0, 1000)
+    blind = memory.training(NONE, CHEETAH, 0, 1000)
+    assert (sighted.env, blind.env) == ("HalfCheetah-v5", CHEETAH)
+    assert sighted.hyperparameters == blind.hyperparameters
 
 
 def test_each_of_our_methods_writes_the_report_that_its_study_wants() -> None:

@@ -132,11 +132,16 @@ class AblationResult(Result):
     settings: dict[str, Any]
 
     def sensitivity(self, variant: str) -> tuple[float, float, float]:
-        """Mean over rates of what is lost against the variant's best rate, as a share of what memory earns.
+        """Mean over rates of what is lost against the variant's best rate, in units of what memory is worth.
 
-        0: equally good at every rate; with its 95 % interval over seeds (arXiv:2309.14322, for returns).
+        0: equally good at every rate, or equally bad; with its 95 % interval over seeds (arXiv:2309.14322, for
+        returns).
         """
-        return _sensitivity(tuple(map(tuple, self.returns[variant].tolist())), self.blind)
+        return _sensitivity(tuple(map(tuple, self.returns[variant].tolist())), self.blind, self.best - self.blind)
+
+    def relative_sensitivity(self, variant: str) -> tuple[float, float, float]:
+        """See `sensitivity`, in units of what the variant itself earns at its best rate."""
+        return _sensitivity(tuple(map(tuple, self.returns[variant].tolist())), self.blind, None)
 
     def top(self, variant: str) -> tuple[float, str]:
         """Best mean over rates, and the rate."""
@@ -156,22 +161,22 @@ class AblationResult(Result):
 
     def summary(self) -> dict[str, Scalar]:
         """Sensitivity to the rate of each attention."""
-        return {name: self._sensitivity_text(name) for name in ATTENTION}
+        return {name: _with_interval(*self.sensitivity(name)) for name in ATTENTION}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw return against learning rate."""
         from rlstab.analysis import plots
 
         ax = ax if ax is not None else plots.new_axes()
-        self._curves(ax)
+        self._curves(ax, list(ATTENTION))
         ax.legend(fontsize=6)
         return ax
 
-    def _curves(self, ax: Axes) -> None:
-        for number, variant in enumerate(ATTENTION):
+    def _curves(self, ax: Axes, variants: Sequence[str]) -> None:
+        for number, variant in enumerate(variants):
             style, returns = "-" if variant.endswith("QK-norm") else "--", self.returns[variant]
             # Beside each other, or their ranges would hide one another.
-            rates = np.array(self.rates[variant]) * 1.06 ** (number - (len(ATTENTION) - 1) / 2)
+            rates = np.array(self.rates[variant]) * 1.06 ** (number - (len(variants) - 1) / 2)
             mean, colour = returns.mean(0), f"C{number % 4}"
             ax.plot(rates, mean, style, color=colour, linewidth=1.2, label=variant)
             ax.vlines(rates, returns.min(0), returns.max(0), color=colour, linewidth=0.9, alpha=0.7)
@@ -183,12 +188,18 @@ class AblationResult(Result):
         """Draw return against rate, and the monitors over the training at the rate that suits all."""
         import matplotlib.pyplot as plt
 
-        figure, axes = plt.subplots(2, 4, figsize=(14.0, 6.6), layout="constrained")
-        self._curves(axes[0, 0])
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
+        figure, axes = plt.subplots(3, 3, figsize=(12.0, 9.6), layout="constrained")
+        handles, labels = [], []
+        for ax, norm in zip(axes.flat, ("QK-norm", "no norm"), strict=False):
+            self._curves(ax, [name for name in ATTENTION if name.endswith(norm)])
+            ax.set_title(norm, fontsize=8)
+            for found, known in zip(ax.get_legend_handles_labels(), (handles, labels), strict=True):
+                known += found
+        figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8)
+        axes.flat[1].sharey(axes.flat[0])
         rate = self._rate_of_monitors()
         index = RATES.index(rate)
-        for ax, (monitor, label) in zip(axes.flat[1:], MONITORS.items(), strict=False):
+        for ax, (monitor, label) in zip(axes.flat[2:], MONITORS.items(), strict=False):
             curves = {variant: self.monitors[variant][monitor][index] for variant in ATTENTION}
             first = _first_look(list(curves.values()))
             for number, (variant, curve) in enumerate(curves.items()):
@@ -199,7 +210,7 @@ class AblationResult(Result):
             ax.set_xlabel("share of the training")
             if any(np.isfinite(curve).any() for curve in curves.values()):
                 ax.set_yscale("log")
-        ax = axes[1, 3]
+        ax = axes.flat[-1]
         for number, name in enumerate(ATTENTION):
             known = self.gains[name][:, index][np.isfinite(self.gains[name][:, index])]
             if known.size:
@@ -215,10 +226,14 @@ class AblationResult(Result):
         """Lay the numbers out as ``(title, columns, rows of text)``."""
         combined = [name for name in COMBINATIONS if name in self.returns]
         attention = [
-            [name, f"{self.top(name)[0]:.2f}", self.top(name)[1], self._sensitivity_text(name), *self._common(name)]
+            [
+                *(name, f"{self.top(name)[0]:.2f}", self.top(name)[1]),
+                *(_with_interval(*of(name)) for of in (self.sensitivity, self.relative_sensitivity)),
+                *self._common(name),
+            ]
             for name in (*ATTENTION, *combined)
         ]
-        columns = ["attention", "best return", "at rate", "sensitivity to the rate", *_COMMON]
+        columns = ["attention", "best return", "at rate", "sensitivity to the rate", "relative", *_COMMON]
         options = []
         for name in (BASE, *OPTIONS):
             at = [self.rates[name].index(rate) for rate in FEW_RATES]
@@ -287,11 +302,13 @@ class AblationResult(Result):
         return lines
 
     def _compare(self, norm: str) -> str:
-        sigmoid, softmax = self.sensitivity(f"sigmoid, count, {norm}"), self.sensitivity(f"softmax, {norm}")
-        return f"{_verdict(sigmoid, softmax)} ({_with_interval(*sigmoid)} against {_with_interval(*softmax)})"
-
-    def _sensitivity_text(self, variant: str) -> str:
-        return _with_interval(*self.sensitivity(variant))
+        texts = []
+        for of in (self.sensitivity, self.relative_sensitivity):
+            sigmoid, softmax = of(f"sigmoid, count, {norm}"), of(f"softmax, {norm}")
+            texts.append(
+                f"{_verdict(sigmoid, softmax)} ({_with_interval(*sigmoid)} against {_with_interval(*softmax)})"
+            )
+        return f"{texts[0]}; relative to its own best rate: {texts[1]}"
 
     def _median(self, values: FloatArray) -> tuple[float, float, float]:
         found = bootstrap((values[np.isfinite(values), None],), lambda sample: np.median(sample, axis=0))
@@ -316,10 +333,13 @@ ABOUT = """
 What sigmoid or softmax attention, the bias of sigmoid's scores, QK-norm and each further option do to PPO with a
 transformer. Every attention is trained at seven learning rates, every option at three of them, with the same seeds; all
 else is the task's preset, with the gated residual of GTrXL where no other is named. *Sensitivity to the rate* is the
-mean over rates of what is lost against the best rate, as a share of what memory earns (0: none is lost). The best rate
-is that of the best mean return, for options among the three. *Without success* is the share of the seeds at the best
-rate that earn less than a tenth of what memory is worth; one that diverged earns what no memory does. *Gain of the
-past* is the largest derivative of the logits in an earlier observation, *gain of an offset* the sum of those in all
+mean over rates of what is lost against the variant's best rate, in units of what memory is worth on the task (the
+definition of arXiv:2309.14322, for returns); it is small, too, for a variant that learns little at any rate.
+*Relative* is the same in units of what the variant itself earns at its best rate; rates at which nothing is learned
+bring it close to 1. Hypotheses are judged by the first, which was planned, and with the bias "count". The
+best rate is that of the best mean return, for options among the three. *Without success* is the share of the seeds at
+the best rate that earn less than a tenth of what memory is worth; one that diverged earns what no memory does. *Gain of
+the past* is the largest derivative of the logits in an earlier observation, *gain of an offset* the sum of those in all
 observations, medians over the seeds at the best rate that did not diverge. Best returns and the sensitivity are of
 means over seeds. Intervals are 95 % percentile bootstraps over seeds by rliable. Steps are per second of processor
 time, mean over all rates, certificates left out.
@@ -422,11 +442,13 @@ def _interquartile_mean(returns: tuple[float, ...]) -> tuple[float, float, float
 
 
 @functools.lru_cache(maxsize=128)
-def _sensitivity(returns: tuple[tuple[float, ...], ...], blind: float) -> tuple[float, float, float]:
+def _sensitivity(
+    returns: tuple[tuple[float, ...], ...], blind: float, unit: float | None
+) -> tuple[float, float, float]:
     def loss(returns: FloatArray) -> FloatArray:
         means = np.maximum(returns.mean(0), blind)
         top = max(float(means.max()), blind + 1e-9)
-        return np.array([((top - means) / (top - blind)).mean()])
+        return np.array([(top - means).mean() / (unit or top - blind)])
 
     value, low, high = bootstrap((np.array(returns),), loss, whole_rows=True)
     return float(value[0]), float(low[0]), float(high[0])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,14 @@ def test_every_variant_is_trained_at_its_rates(result: AblationResult, fake: Any
 
 
 def test_sensitivity_is_the_share_that_is_lost_over_the_rates(result: AblationResult) -> None:
-    assert result.sensitivity("softmax, no norm") == pytest.approx((5 / 7, 5 / 7, 5 / 7))
-    assert result.sensitivity("softmax, QK-norm") == pytest.approx((1 / 7, 1 / 7, 1 / 7))
+    assert result.relative_sensitivity("softmax, no norm") == pytest.approx((5 / 7, 5 / 7, 5 / 7))
+    assert result.relative_sensitivity("softmax, QK-norm") == pytest.approx((1 / 7, 1 / 7, 1 / 7))
+    # A variant that earns half of what memory is worth at its best rate loses half as much.
+    half = {name: result.blind + (values - result.blind) / 2 for name, values in result.returns.items()}
+    poor = dataclasses.replace(result, returns=half)
+    assert result.sensitivity("softmax, no norm")[0] == pytest.approx(5 / 7)
+    assert poor.sensitivity("softmax, no norm")[0] == pytest.approx(5 / 14)
+    assert poor.relative_sensitivity("softmax, no norm")[0] == pytest.approx(5 / 7)
     assert result.unsuccessful("softmax, no norm").tolist() == [0, 0, 1, 1, 1, 1, 1]
     assert result.top("softmax, no norm") == (1.0, "0.0001")
 
@@ -71,7 +78,7 @@ def test_monitors_are_means_over_heads_and_seeds(result: AblationResult) -> None
 
 def test_the_page_is_drawn_and_comes_back_from_its_numbers(result: AblationResult, tmp_path: Path) -> None:
     page = result.to_markdown()
-    assert "| softmax, no norm | 1.00 | 0.0001 | 0.71 [0.71, 0.71] | 0 % | 4 |" in page
+    assert "| softmax, no norm | 1.00 | 0.0001 | 0.71 [0.71, 0.71] | 0.71 [0.71, 0.71] | 0 % | 4 |" in page
     assert "At the rate 0.1 no training with any attention succeeds within 2,000 steps" in page
     assert "there is one, RepeatPreviousEasy-v0." in page
     assert "(`--factorial` trains those)" in page

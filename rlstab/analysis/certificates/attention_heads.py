@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention.module import rotary_angles
+from rlstab.kernels.sigmoid_attention.rotary import rotary_angles
 
 if TYPE_CHECKING:
     from rlstab.kernels.sigmoid_attention import Segments, SelfAttention

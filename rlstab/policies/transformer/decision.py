@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import RingCache, segments_to_rows
-from rlstab.kernels.sigmoid_attention.decode import episode_starts
+from rlstab.kernels.sigmoid_attention.ring_cache import episode_starts
 from rlstab.policies.networks import orthogonal_
 from rlstab.policies.transformer.blocks import Transformer
 from rlstab.policies.transformer.config import TransformerConfig

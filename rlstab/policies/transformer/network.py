@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from rlstab.kernels.sigmoid_attention import RingCache, Segments, segments_to_rows
-from rlstab.kernels.sigmoid_attention.decode import episode_starts
+from rlstab.kernels.sigmoid_attention.ring_cache import episode_starts
 from rlstab.policies.actor_critic import NetworkConfig
 from rlstab.policies.distributions import ActionHead
 from rlstab.policies.networks import MLP, orthogonal_

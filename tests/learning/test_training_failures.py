@@ -41,8 +41,8 @@ def test_a_metric_that_is_nan_stops_training_and_names_the_step(runs_root: Path)
     # What is said can be done: a run cannot be resumed with another learning rate or seed.
     told = str(caught.value)
     assert "start a new run with a lower learning rate or another seed" in told
-    used = f"what was learned up to step 60 is kept in step-000000000060, which can be used: {command('evaluate', run.path)}"
-    assert told.endswith(used)
+    kept = "what was learned up to step 60 is kept in step-000000000060"
+    assert told.endswith(f"{kept}, which can be used: {command('evaluate', run.path)}")
     assert "--resume" not in told
     info = Run.open(run.path).info
     assert info.status == "failed"
@@ -55,7 +55,7 @@ def test_what_diverges_at_once_is_not_to_be_resumed(runs_root: Path) -> None:
     run, learner = new_run(runs_root), ToyLearner()
     iterate = learner.iterate
     learner.iterate = lambda: {**iterate(), "train/loss_policy": np.inf}
-    with pytest.raises(DivergedError, match="another seed, as a resumed one keeps both; nothing had been learned yet$"):
+    with pytest.raises(DivergedError, match=r"as a resumed one keeps both; nothing had been learned yet$"):
         train(learner, run, total_steps=300)
 
 

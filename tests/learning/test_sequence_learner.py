@@ -338,6 +338,7 @@ def test_rows_are_watched_with_all_that_they_see() -> None:
         ({"shape": {"width": 2**15, "num_heads": 256, "num_layers": 64}}, "weights of width 32768, num_layers 64 and"),
         ({"shape": {"window": 10**10}}, r"window 10000000000, num_layers \d and 4 worlds take at least"),
         ({"shape": {"attention": "softmax", "score_bias": "head"}}, "score_bias head is of sigmoid's scores"),
+        ({"shape": {"attention": "softmax", "score_bias": "window"}}, "score_bias window is of sigmoid's scores"),
         ({"shape": {"residual": "plain", "gate_bias": 1.0}}, "gate_bias is of the gate of residual gru"),
         ({"warmup_steps": 1_000_001}, "warmup_steps 1000001 is more than the total_steps 1000000"),
     ],
@@ -345,6 +346,10 @@ def test_rows_are_watched_with_all_that_they_see() -> None:
 def test_sizes_that_do_not_fit_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         made(**settings)
+
+
+def test_softmax_may_be_told_that_it_has_no_bias() -> None:
+    made(shape={"attention": "softmax", "score_bias": "none"})
 
 
 def test_z_loss_needs_logits() -> None:

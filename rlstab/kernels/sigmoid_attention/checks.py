@@ -128,5 +128,8 @@ def check_scores(
 
 def check_lowest(name: str, tensor: Tensor) -> None:
     """Refuse numbers below zero, where they can be looked at."""
-    if readable(tensor) and tensor.numel() and int(tensor.min()) < 0:
-        raise UserError(f"{name} must be at least 0, got {int(tensor.min())}")
+    if not readable(tensor) or not tensor.numel():
+        return
+    lowest = tensor.min().item()
+    if lowest < 0:
+        raise UserError(f"{name} must be at least 0, got {lowest}")

@@ -114,7 +114,8 @@ class RingCache:
         """
         for name, tensor, stored in (("k", k, self.k), ("v", v, self.v)):
             check_beside(name, tensor, stored, "the cache")
-            wanted = (*stored.shape[:2], stored.shape[3])
+            batch, heads, _, dim = stored.shape
+            wanted = (batch, heads, dim)
             if tensor.shape != wanted:
                 raise UserError(f"{name} must have shape {wanted} as in the cache, got {tuple(tensor.shape)}")
 
@@ -168,9 +169,11 @@ def check_ring(k_cache: Tensor, v_cache: Tensor, count: Tensor, like: Tensor, li
 def check_beside(name: str, tensor: Tensor, like: Tensor, like_name: str = "q") -> None:
     """Refuse types that would lose what the others have: half precisions and float32 may meet, float64 stays alone."""
     check_is_tensor(name, tensor)
-    check_real_type(name, tensor)
-    if (tensor.dtype == torch.float64) != (like.dtype == torch.float64):
-        raise UserError(f"{name} is {tensor.dtype} and {like_name} is {like.dtype}: give both one dtype")
+    # A step is short: what is alike needs no more than this.
+    if tensor.dtype != torch.float32 or like.dtype != torch.float32:
+        check_real_type(name, tensor)
+        if (tensor.dtype == torch.float64) != (like.dtype == torch.float64):
+            raise UserError(f"{name} is {tensor.dtype} and {like_name} is {like.dtype}: give both one dtype")
     if tensor.device != like.device:
         raise UserError(f"{name} is on {tensor.device} and {like_name} on {like.device}: move both to one device")
 

@@ -50,6 +50,10 @@ class NonFiniteState(UserError):
         return str(self.args[0])
 
 
+class DivergedError(UserError):
+    """Training itself became NaN or infinite. Going on with the same settings leads there again."""
+
+
 def suggest(name: str, candidates: Iterable[str], limit: int = 3) -> str:
     """Phrase the nearest known names, or the empty string if none is near.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from rlstab.errors import NonFiniteState, UserError
+from rlstab.errors import DivergedError, NonFiniteState
 from rlstab.runs.failure import FAILURE_FOLDER, save_failure
 from rlstab.runs.run import Run
 
@@ -15,13 +15,16 @@ def refuse_non_finite(metrics: Mapping[str, float], step: int) -> None:
 
     Raises
     ------
-    UserError
+    DivergedError
         Names the metrics and the step.
     """
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
         names = ", ".join(broken)
-        raise UserError(f"{names} became NaN or infinite at step {step}: lower the learning rate or change the seed")
+        raise DivergedError(
+            f"{names} became NaN or infinite at step {step}: start a new run with a lower learning rate or another "
+            "seed, as a resumed one keeps both"
+        )
 
 
 def save_non_finite(error: NonFiniteState, run: Run, step: int) -> NonFiniteState:

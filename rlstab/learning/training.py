@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rlstab.errors import NonFiniteState, UserError, command, first_line
+from rlstab.errors import DivergedError, NonFiniteState, UserError, command, first_line
 from rlstab.learning.interruption import Interruption
 from rlstab.learning.learner import Learner
 from rlstab.learning.non_finite import refuse_non_finite, save_non_finite
@@ -258,7 +258,12 @@ class _Session:
         if boundary is None:
             return
         again = resume_command(self._run)
+        # Resuming keeps every setting, and what diverged would do so again.
+        diverged = isinstance(error, DivergedError)
         if boundary.step == 0:
+            if diverged:
+                add_clause(error, "nothing had been learned yet")
+                return
             add_clause(error, f"nothing had been learned yet; once this is mended, start again with: {again}")
             return
         if self._saved == "no":
@@ -268,11 +273,14 @@ class _Session:
                 # The failure on its way is the one to report.
                 add_clause(error, f"what was learned up to step {boundary.step} is lost: {first_line(refusal)}")
                 return
+        kept = f"what was learned up to step {boundary.step} is kept in {self._run.checkpoints.at(boundary.step).name}"
+        if diverged:
+            add_clause(error, f"{kept}, which can be used: {command('evaluate', self._run.path)}")
+            return
         # The same seed, weights and worlds lead to the same failure.
         repeats = getattr(self._learner.env, "resumes_exactly", False)
         once = "once this is mended (the same steps would follow)" if repeats else "once this is mended"
-        kept = self._run.checkpoints.at(boundary.step).name
-        add_clause(error, f"what was learned up to step {boundary.step} is kept in {kept}; {once}, go on with: {again}")
+        add_clause(error, f"{kept}; {once}, go on with: {again}")
 
     def _join_last_checkpoint(self) -> None:
         """Go on behind the newest checkpoint: drop the metrics written after it, recall what it remembers."""

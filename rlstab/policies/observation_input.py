@@ -91,7 +91,12 @@ class ObservationInput(nn.Module):
             return self.trunk(image.float())
         if self.classes:
             return nn.functional.one_hot(observation.long() - self.first_class, self.classes).to(dtype)
-        return observation.to(dtype).flatten(start_dim=1)
+        flat = observation.to(dtype)
+        # One number has no axis of its own.
+        flat = flat[:, None] if flat.ndim == 1 else flat.flatten(start_dim=1)
+        if flat.shape[1] != self.size:
+            raise UserError(f"observations must be of {self.size} numbers each, got shape {tuple(observation.shape)}")
+        return flat
 
     def normalized(self, flat: Tensor) -> Tensor:
         """Features of what `flat` returned."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstab.errors import NonFiniteState, UserError
+from rlstab.errors import DivergedError, NonFiniteState, UserError, command
 from rlstab.learning.training import Progress, resume, resume_command, train
 from rlstab.runs.atomic import DiskError
 from rlstab.runs.metrics import read_lines
@@ -36,16 +36,27 @@ def test_a_metric_that_is_nan_stops_training_and_names_the_step(runs_root: Path)
     run, learner = new_run(runs_root), ToyLearner()
     iterate = learner.iterate
     learner.iterate = lambda: {**iterate(), **({"train/loss_policy": np.nan} if learner.num_timesteps == 70 else {})}
-    kept = (
-        r"train/loss_policy became NaN or infinite at step 70.*up to step 60 is kept in step-000000000060; .*--resume"
-    )
-    with pytest.raises(UserError, match=kept):
+    with pytest.raises(DivergedError, match=r"^train/loss_policy became NaN or infinite at step 70: ") as caught:
         train(learner, run, total_steps=300, checkpoint_every=20)
+    # What is said can be done: a run cannot be resumed with another learning rate or seed.
+    told = str(caught.value)
+    assert "start a new run with a lower learning rate or another seed" in told
+    kept = "what was learned up to step 60 is kept in step-000000000060"
+    assert told.endswith(f"{kept}, which can be used: {command('evaluate', run.path)}")
+    assert "--resume" not in told
     info = Run.open(run.path).info
     assert info.status == "failed"
     assert "train/loss_policy" in info.reason
     assert run.checkpoints.steps() == [20, 40, 60]
     assert read_lines(run.path / "metrics.jsonl")[-1]["train/loss_policy"] is None
+
+
+def test_what_diverges_at_once_is_not_to_be_resumed(runs_root: Path) -> None:
+    run, learner = new_run(runs_root), ToyLearner()
+    iterate = learner.iterate
+    learner.iterate = lambda: {**iterate(), "train/loss_policy": np.inf}
+    with pytest.raises(DivergedError, match=r"as a resumed one keeps both; nothing had been learned yet$"):
+        train(learner, run, total_steps=300)
 
 
 def test_a_state_that_is_nan_is_saved(runs_root: Path) -> None:

@@ -253,7 +253,7 @@ def certify_attention(
     Parameters
     ----------
     module
-        A layer with sigmoid weights.
+        A layer with sigmoid weights, in single or double precision.
     x
         ``(T, width)``.
     radii
@@ -291,7 +291,7 @@ def certify_attention(
     return AttentionCertificate(
         statement=(
             "for every sequence x' whose Frobenius distance r from the given one is at most a radius listed, the "
-            "layer's outputs differ by at most the bound of that radius times r"
+            "layer's outputs, computed without rounding, differ by at most the bound of that radius times r"
         ),
         grade="sound",
         method="interval bounds of scores and weights, product bounds of the three places where the input enters",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention.module import rotary_angles
+from rlstab.kernels.sigmoid_attention.rotary import rotary_angles
 
 if TYPE_CHECKING:
     from rlstab.kernels.sigmoid_attention import Segments, SelfAttention
@@ -116,10 +116,14 @@ def heads_of(module: SelfAttention, length: int, rows: Segments | None = None) -
     Raises
     ------
     UserError
-        Its weights are not sigmoids, or ``rows`` are not those of one sequence of this length and the layer's window.
+        Its weights are not sigmoids or in half precision, whose rounding no bound here covers, or ``rows`` are not
+        those of one sequence of this length and the layer's window.
     """
     if module.weights != "sigmoid":
         raise UserError("these bounds are for sigmoid weights; softmax needs others")
+    halves = {parameter.dtype for parameter in module.parameters()} & {torch.float16, torch.bfloat16}
+    if halves:
+        raise UserError(f"the layer is {halves.pop()}, whose rounding no bound covers: give layer.float()")
     if rows is not None and tuple(rows.row_start.shape) != (1, length):
         raise UserError(f"rows must be of one sequence of {length} steps, got {tuple(rows.row_start.shape)}")
     from rlstab.kernels.sigmoid_attention.masks import visible_intervals

@@ -2,13 +2,13 @@
 
 from rlstab.kernels.sigmoid_attention.attention import sigmoid_attention, softmax_attention
 from rlstab.kernels.sigmoid_attention.decode import (
-    RingCache,
     sigmoid_attention_decode,
     sigmoid_attention_step,
     softmax_attention_decode,
 )
 from rlstab.kernels.sigmoid_attention.masks import Segments, alibi_slopes, segments_to_rows
 from rlstab.kernels.sigmoid_attention.module import SelfAttention
+from rlstab.kernels.sigmoid_attention.ring_cache import RingCache
 from rlstab.kernels.sigmoid_attention.stats import AttentionStats, attention_stats
 from rlstab.kernels.sigmoid_attention.varlen import sigmoid_attention_varlen
 

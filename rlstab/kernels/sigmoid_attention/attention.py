@@ -8,15 +8,9 @@ import torch
 from torch import Tensor
 
 from rlstab.kernels.sigmoid_attention import dispatch, softmax
+from rlstab.kernels.sigmoid_attention.checks import check_choice
 from rlstab.kernels.sigmoid_attention.dispatch import BACKENDS, Backend
-from rlstab.kernels.sigmoid_attention.problem import (
-    Bias,
-    Layout,
-    Precision,
-    SigmoidMode,
-    check_choice,
-    make_problem,
-)
+from rlstab.kernels.sigmoid_attention.problem import Bias, Layout, Precision, SigmoidMode, make_problem
 from rlstab.kernels.sigmoid_attention.transforms import as_autocast_does, without_autocast
 
 

@@ -214,10 +214,12 @@ class _Part:
 
 def forward(problem: Problem) -> Tensor:
     """Compute what `reference.attend` does, block by block: ``(B, Hq, m, dv)``, without a graph."""
-    operands = _Operands(problem)
     batch, heads, num_queries, _ = problem.q.shape
     # In the order of the axes that callers have, so that no copy is made when the heads are put together.
-    out = torch.empty(batch, num_queries, heads, operands.value_dim, dtype=problem.q.dtype).transpose(1, 2)
+    out = torch.empty(batch, num_queries, heads, problem.v.shape[3], dtype=problem.q.dtype).transpose(1, 2)
+    if not out.numel() or not problem.k.shape[2]:
+        return out.zero_()
+    operands = _Operands(problem)
 
     def compute(part: _Part) -> None:
         whole = part.split(out)
@@ -240,10 +242,10 @@ def backward(problem: Problem, grad_out: Tensor, needed: Sequence[bool]) -> Grad
     With ``G = dO V^T`` the scores have the gradient ``P (1 - P) G``. There is no sum over a row to subtract, as softmax
     has, and the output itself is not needed.
     """
-    operands = _Operands(problem)
+    dtype = torch.promote_types(problem.q.dtype, torch.float32)
     grad_q, grad_k, grad_v = (torch.empty_like(tensor) for tensor in (problem.q, problem.k, problem.v))
-    bias = grad_q.new_zeros(problem.q.shape[:3], dtype=operands.dtype) if needed[3] else None
-    slopes = torch.zeros(problem.q.shape[1], dtype=operands.dtype) if needed[4] else None
+    bias = grad_q.new_zeros(problem.q.shape[:3], dtype=dtype) if needed[3] else None
+    slopes = torch.zeros(problem.q.shape[1], dtype=dtype) if needed[4] else None
 
     def compute(part: _Part) -> tuple[slice, Tensor | None]:
         found_q, found_k, found_v, of_rows, of_slopes = _part_backward(part, part.split(grad_out), bias is not None)
@@ -254,7 +256,13 @@ def backward(problem: Problem, grad_out: Tensor, needed: Sequence[bool]) -> Grad
             part.split(bias[..., None]).copy_(part.join(of_rows))
         return part.heads, of_slopes
 
-    for heads, of_slopes in operands.each(compute):
+    found: list[tuple[slice, Tensor | None]] = []
+    if problem.q.numel() and problem.k.numel():
+        found = _Operands(problem).each(compute)
+    else:
+        for empty in (grad_q, grad_k, grad_v):
+            empty.zero_()
+    for heads, of_slopes in found:
         if slopes is not None and of_slopes is not None:
             slopes.view(-1, problem.group)[heads] += of_slopes
     given = problem.bias_tensor

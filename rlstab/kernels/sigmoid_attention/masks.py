@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rlstab.errors import UserError
+from rlstab.kernels.sigmoid_attention.checks import check_is_tensor, check_whole, check_window
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,12 @@ def segments_to_rows(segments: Tensor, window: int | None = None) -> Segments:
     >>> rows.row_start.tolist(), rows.row_end.tolist()
     ([[0, 0, 1, 3, 3]], [[1, 2, 2, 4, 4]])
     """
+    check_is_tensor("segments", segments)
     if segments.ndim != 2:
         raise UserError(f"segments must have shape (B, T), got {tuple(segments.shape)}")
     if segments.is_floating_point() or segments.is_complex():
         raise UserError(f"segments must be booleans (first steps) or integers (episode ids), got {segments.dtype}")
-    check_window(window)
+    window = check_window(window)
     batch, length = segments.shape
     if segments.dtype == torch.bool:
         begins = segments.clone()
@@ -123,18 +125,9 @@ def visible_intervals(
         first = torch.maximum(first, row_start.to(torch.int64))
     if kv_lens is not None:
         last = torch.minimum(last, kv_lens.to(torch.int64)[:, None] - 1)
-    shape = (max(len(first), len(last)), num_queries)
+    # Not the larger of the two: a batch may be empty.
+    shape = (len(first) if len(last) == 1 else len(last), num_queries)
     return Intervals(first.expand(shape), last.expand(shape))
-
-
-def check_window(window: int | None) -> None:
-    """Refuse a window that holds no key, or is no whole number."""
-    # Types are not held to when a call comes from a notebook; compilers trace lengths as symbols.
-    whole = isinstance(window, (int, torch.SymInt)) and not isinstance(window, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if window is not None and not whole:
-        raise UserError(f"window must be a whole number of keys, got {window!r}")
-    if window is not None and window < 1:
-        raise UserError(f"window must be at least 1 key, got {window}")
 
 
 def alibi_slopes(num_heads: int, *, device: torch.device | str | None = None) -> Tensor:
@@ -161,8 +154,7 @@ def alibi_slopes(num_heads: int, *, device: torch.device | str | None = None) ->
     >>> alibi_slopes(4).tolist()
     [0.25, 0.0625, 0.015625, 0.00390625]
     """
-    if num_heads < 1:
-        raise UserError(f"num_heads must be at least 1, got {num_heads}")
+    num_heads = check_whole("num_heads", num_heads, 1)
 
     def geometric(count: int) -> list[float]:
         return [2.0 ** (-8.0 * (head + 1) / count) for head in range(count)]

@@ -10,22 +10,30 @@ from torch import Tensor, nn
 
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention.attention import sigmoid_attention, softmax_attention
+from rlstab.kernels.sigmoid_attention.checks import check_choice, check_flag, check_index, check_whole
 from rlstab.kernels.sigmoid_attention.decode import (
-    RingCache,
     sigmoid_attention_decode,
     sigmoid_attention_step,
     softmax_attention_decode,
+    softmax_attention_step,
 )
-from rlstab.kernels.sigmoid_attention.masks import Segments, alibi_slopes, check_window
-from rlstab.kernels.sigmoid_attention.problem import MAX_HEAD_DIM, Bias, check_choice, check_is_tensor
+from rlstab.kernels.sigmoid_attention.masks import Segments, alibi_slopes
+from rlstab.kernels.sigmoid_attention.module_checks import (
+    Positions,
+    check_cache,
+    check_heads,
+    check_history,
+    check_sequences,
+    check_tokens,
+    head_dimension,
+)
+from rlstab.kernels.sigmoid_attention.problem import Bias
+from rlstab.kernels.sigmoid_attention.ring_cache import RingCache, check_ring
+from rlstab.kernels.sigmoid_attention.rotary import rotary_angles, turned
 from rlstab.kernels.sigmoid_attention.stats import AttentionStats, attention_stats
-from rlstab.kernels.sigmoid_attention.transforms import autocast_type
 
 Weights: TypeAlias = Literal["sigmoid", "softmax"]
 BiasOption: TypeAlias = Literal["count", "window", "head", "none"]
-Positions: TypeAlias = Literal["none", "alibi", "rotary"]
-
-_ROTARY_BASE = 10_000.0
 
 
 class SelfAttention(nn.Module):
@@ -79,7 +87,7 @@ class SelfAttention(nn.Module):
         check_choice("weights", weights, ("sigmoid", "softmax"))
         check_choice("bias", bias, ("count", "window", "head", "none"))
         check_choice("positions", positions, ("none", "alibi", "rotary"))
-        check_window(window)
+        window, qk_norm = check_whole("window", window, 1, "key"), check_flag("qk_norm", qk_norm)
         dim = head_dimension(width, num_heads, kv_heads, head_dim, positions)
         kv_heads = num_heads if kv_heads is None else kv_heads
         self.num_heads, self.kv_heads, self.head_dim, self.window = num_heads, kv_heads, dim, window
@@ -121,7 +129,7 @@ class SelfAttention(nn.Module):
             ``(B, T, width)``.
         """
         self._check(x, 3, "(B, T, width)")
-        self._check_sequences(x, rows, steps, memory)
+        check_sequences(x, rows, steps, memory)
         # Masks of episodes need as many queries as keys: those of the memory are computed and left out.
         before = 0 if memory is None else memory.shape[1]
         q, k, v = self._project(x if memory is None else torch.cat([memory, x], dim=1), steps)
@@ -155,7 +163,7 @@ class SelfAttention(nn.Module):
     ) -> AttentionStats:
         """Measure scores and weights; see `attention_stats`. Arguments as for `forward`."""
         self._check(x, 3, "(B, T, width)")
-        self._check_sequences(x, rows, steps)
+        check_sequences(x, rows, steps)
         if not x.numel():
             raise UserError(f"x must have tokens to look at, got shape {tuple(x.shape)}")
         q, k, _ = self._project(x, steps)
@@ -186,9 +194,19 @@ class SelfAttention(nn.Module):
             ``(B, T)``: number of each token in its episode.
         cache
             Of ``B`` environments; overwritten.
+
+        Raises
+        ------
+        UserError
+            An argument does not fit, or, seen on a CPU alone, there are fewer tokens; the cache is as it was.
         """
         self._check(x, 3, "(B, T, width)")
-        self._check_sequences(x, rows, steps)
+        check_sequences(x, rows, steps)
+        check_index("steps", steps, tuple(x.shape[:2]), x)
+        if rows is None:  # pyright: ignore[reportUnnecessaryComparison]
+            raise UserError("rows must be what segments_to_rows gives, got None")
+        check_cache(cache, x, self.kv_heads, self.window, self.head_dim)
+        check_history(rows, steps, self.window)
         newest = slice(max(x.shape[1] - self.window, 0), x.shape[1])
         _, k, v = self._project(x[:, newest], steps[:, newest])
         index = torch.arange(x.shape[1], device=x.device)[newest]
@@ -219,19 +237,16 @@ class SelfAttention(nn.Module):
             ``(B, width)``.
         """
         self._check(x, 2, "(B, width)")
-        if cache.window != self.window:
-            raise UserError(f"the cache holds {cache.window} steps, the window is {self.window}: use empty_cache")
-        if len(cache.count) != len(x):
-            raise UserError(
-                f"the cache is of {len(cache.count)} environments, x of {len(x)}: use empty_cache({len(x)})"
-            )
+        # What fits at first sight is looked at closely by the functions below, before they write.
+        wanted = (len(x), self.kv_heads, self.window, self.head_dim)
+        if type(cache) is not RingCache or cache.shapes() != (wanted, wanted, wanted[:1]):
+            check_cache(cache, x, *wanted[1:])
         q, k, v = self._project(x[:, None], cache.count[:, None])
         q, k, v = q[:, 0], k[:, 0], v[:, 0]
         if self.weights == "sigmoid":
             out = sigmoid_attention_step(q, k, v, cache, alibi_slopes=self._slopes(), bias=self._bias())
         else:
-            cache.write(k, v)
-            out = softmax_attention_decode(q, cache.k, cache.v, cache.count, alibi_slopes=self._slopes())
+            out = softmax_attention_step(q, k, v, cache, alibi_slopes=self._slopes())
         return self.out(out.flatten(1))
 
     def advance(self, x: Tensor, keys: Tensor, values: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -251,6 +266,9 @@ class SelfAttention(nn.Module):
         out, keys, values
             ``(B, width)``, and the rings with the new step.
         """
+        self._check(x, 2, "(B, width)")
+        check_ring(keys, values, count, x, "x")
+        check_heads(keys, values, self.kv_heads, self.window, self.head_dim)
         q, k, v = self._project(x[:, None], count[:, None])
         here = (torch.arange(self.window, device=x.device) == (count % self.window)[:, None])[:, None, :, None]
         keys = torch.where(here, k.transpose(1, 2), keys)
@@ -270,33 +288,8 @@ class SelfAttention(nn.Module):
         )
 
     def _check(self, x: Tensor, axes: int, shape: str) -> None:
-        width = self.query.in_features
-        check_is_tensor("x", x)
-        if x.ndim != axes or x.shape[-1] != width:
-            raise UserError(f"x must have shape {shape} with width {width}, got {tuple(x.shape)}")
-        # Autocast makes types meet by itself. Reading the weight of a reparametrised layer would compute it.
-        own = next(self.parameters())
-        if x.dtype != own.dtype and autocast_type(x.device) is None:
-            raise UserError(f"x is {x.dtype} and the layer's weights are {own.dtype}: convert one of the two")
-
-    def _check_sequences(
-        self, x: Tensor, rows: Segments | None, steps: Tensor | None, memory: Tensor | None = None
-    ) -> None:
-        if rows is not None and not isinstance(rows, Segments):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UserError(f"rows must be what segments_to_rows gives, got {type(rows).__name__}")
-        batch, length = x.shape[:2]
-        if memory is not None:
-            check_is_tensor("memory", memory)
-            if memory.ndim != 3 or memory.shape[0] != batch or memory.shape[2] != x.shape[2]:
-                raise UserError(f"memory must have shape ({batch}, M, {x.shape[2]}), got {tuple(memory.shape)}")
-            if memory.dtype != x.dtype or memory.device != x.device:
-                raise UserError(f"memory is {memory.dtype} on {memory.device} and x {x.dtype} on {x.device}")
-            length = length + memory.shape[1]
-        if steps is not None:
-            check_is_tensor("steps", steps)
-            if tuple(steps.shape) != (batch, length) or steps.is_floating_point():
-                wanted = f"({batch}, {length}) of whole numbers"
-                raise UserError(f"steps must have shape {wanted}, got {tuple(steps.shape)} {steps.dtype}")
+        # Reading the weight of a reparametrised layer would compute it.
+        check_tokens(x, axes, shape, self.query.in_features, next(self.parameters()))
 
     def _bias(self) -> Bias | None:
         match self.bias:
@@ -318,63 +311,7 @@ class SelfAttention(nn.Module):
         if self.positions == "rotary":
             if steps is None:
                 steps = torch.arange(x.shape[1], device=x.device)
-            angles = rotary_angles(steps, self.head_dim).to(x.dtype)
-            cosine, sine = angles.cos()[..., None, :], angles.sin()[..., None, :]
-            q, k = _turned(q, cosine, sine), _turned(k, cosine, sine)
-        # A norm may compute in another type than the values have.
+            angles = rotary_angles(steps, self.head_dim)
+            q, k = turned(q, angles), turned(k, angles)
+        # Turns, and perhaps a norm, are computed in another type than the values have.
         return q.to(v.dtype), k.to(v.dtype), v
-
-
-def head_dimension(width: int, num_heads: int, kv_heads: int | None, head_dim: int | None, positions: Positions) -> int:
-    """Check the sizes of a `SelfAttention` before any of it is made.
-
-    Returns
-    -------
-    int
-        The head dimension.
-
-    Raises
-    ------
-    UserError
-        Sizes that do not fit.
-    """
-    for name, size in {"width": width, "num_heads": num_heads, "kv_heads": kv_heads, "head_dim": head_dim}.items():
-        _check_size(name, size)
-    kv_heads = num_heads if kv_heads is None else kv_heads
-    if min(width, num_heads, kv_heads) < 1:
-        raise UserError(f"width, num_heads and kv_heads must be at least 1, got {width}, {num_heads}, {kv_heads}")
-    if num_heads % kv_heads:
-        raise UserError(f"num_heads must be a multiple of kv_heads, got {num_heads} and {kv_heads}")
-    if head_dim is None and width % num_heads:
-        raise UserError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
-    dim = width // num_heads if head_dim is None else head_dim
-    if not 1 <= dim <= MAX_HEAD_DIM:
-        given = f"width {width} with num_heads {num_heads}" if head_dim is None else f"head_dim {head_dim}"
-        raise UserError(
-            f"the head dimension is {dim}, from {given}, it must lie between 1 and {MAX_HEAD_DIM}: use other num_heads"
-        )
-    if positions == "rotary" and dim % 2:
-        raise UserError(f"rotary positions need an even head dimension, got {dim}")
-    return dim
-
-
-def _check_size(name: str, size: object) -> None:
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
-        raise UserError(f"{name} must be a whole number, got {size!r}")
-
-
-def rotary_angles(steps: Tensor, head_dim: int) -> Tensor:
-    """Angles ``(..., head_dim / 2)`` by which queries and keys of steps ``(...)`` are turned, float64 in ``[0, 2 pi)``.
-
-    In double precision: a robot's episode of a day at 50 Hz has four million steps, and single precision would be
-    0.25 off there.
-    """
-    pairs = torch.arange(0, head_dim, 2, device=steps.device, dtype=torch.float64)
-    angles = steps[..., None].to(torch.float64) * _ROTARY_BASE ** (-pairs / head_dim)
-    turn = 2 * math.pi
-    return angles - turn * torch.floor(angles / turn)
-
-
-def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    first, second = x.chunk(2, dim=3)
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=3)

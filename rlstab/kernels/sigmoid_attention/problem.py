@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -11,7 +10,16 @@ import torch
 from torch import Tensor
 
 from rlstab.errors import UserError, suggest
-from rlstab.kernels.sigmoid_attention.masks import Intervals, check_window, rows_that_see, visible_intervals
+from rlstab.kernels.sigmoid_attention.checks import (
+    MAX_HEAD_DIM,
+    check_flag,
+    check_index,
+    check_is_tensor,
+    check_real_type,
+    check_scores,
+    check_window,
+)
+from rlstab.kernels.sigmoid_attention.masks import Intervals, rows_that_see, visible_intervals
 from rlstab.kernels.sigmoid_attention.transforms import readable
 
 Layout: TypeAlias = Literal["bthd", "bhtd"]
@@ -21,9 +29,6 @@ Precision: TypeAlias = Literal["ieee", "tf32x3", "tf32"]
 
 Gradients: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 """Of q, k, v, the bias and the slopes."""
-
-MAX_HEAD_DIM = 256
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def make_problem(
     _check_shapes(q, k, v)
     batch, heads, num_queries, dim = q.shape
     num_keys = k.shape[2]
-    check_window(window)
+    causal, window = check_flag("causal", causal), check_window(window)
     if window is not None and not causal:
         raise UserError("window needs causal=True: it holds the newest keys, the query's own included")
     if causal and num_queries > num_keys:
@@ -158,27 +163,17 @@ def make_problem(
     if row_start is not None:
         if not causal or num_queries != num_keys:
             raise UserError("row_start needs causal=True and as many keys as queries")
-        _check_index("row_start", row_start, (batch, num_queries), q)
+        check_index("row_start", row_start, (batch, num_queries), q)
         _check_starts(row_start)
     if row_end is not None:
         if row_start is None:
             raise UserError("row_end goes with row_start: use both as segments_to_rows gives them")
-        _check_index("row_end", row_end, (batch, num_keys), q)
+        check_index("row_end", row_end, (batch, num_keys), q)
         _check_ends(row_end, row_start)
     if kv_lens is not None:
-        _check_index("kv_lens", kv_lens, (batch,), q)
+        check_index("kv_lens", kv_lens, (batch,), q)
         _check_lengths(kv_lens, num_keys)
-    if alibi_slopes is not None:
-        _check_real("alibi_slopes", alibi_slopes, ((heads,),), q)
-    if isinstance(bias, Tensor):
-        # A vector of heads comes first where a batch has as many rows: row biases have two axes.
-        _check_real("bias", bias, ((heads,), (batch, num_queries)), q)
-    elif isinstance(bias, str) and bias != "count":
-        raise UserError(f"bias is '{bias}', it must be a number, a tensor (Hq,) or (B, T), or 'count'")
-    elif bias is not None and not isinstance(bias, str):
-        _check_number("bias", bias, "a number, a tensor (Hq,) or (B, T), or 'count'")
-    if scale is not None:
-        _check_number("scale", scale, "a number")
+    check_scores(scale, bias, alibi_slopes, q, heads, (batch, num_queries))
     return Problem(
         q,
         k,
@@ -186,41 +181,12 @@ def make_problem(
         scale=1.0 / math.sqrt(dim) if scale is None else float(scale),
         bias=0.0 if bias is None else bias,
         alibi_slopes=alibi_slopes,
-        causal=bool(causal),
+        causal=causal,
         window=window,
         row_start=row_start,
         row_end=row_end,
         kv_lens=kv_lens,
     )
-
-
-def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Refuse what is none of the choices."""
-    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
-        names = [str(choice) for choice in choices]
-        raise UserError(f"{name} is {value!r}, it must be one of {', '.join(names)}{suggest(str(value), names)}")
-
-
-def _check_number(name: str, value: object, what: str) -> None:
-    # Compilers trace numbers as symbols.
-    if isinstance(value, bool) or not isinstance(value, (numbers.Real, torch.SymInt, torch.SymFloat)):
-        raise UserError(f"{name} must be {what}, got {type(value).__name__}")
-    if not math.isfinite(value):
-        raise UserError(f"{name} must be finite, got {value}")
-
-
-def check_is_tensor(name: str, tensor: object) -> None:
-    """Refuse what is no tensor, or a sparse one."""
-    if not isinstance(tensor, Tensor):
-        raise UserError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
-    if tensor.layout != torch.strided:
-        raise UserError(f"{name} must be a dense tensor, got one of layout {tensor.layout}: use its to_dense()")
-
-
-def check_real_type(name: str, tensor: Tensor) -> None:
-    """Refuse types that nothing here computes in."""
-    if tensor.dtype not in _DTYPES:
-        raise UserError(f"{name} must be float16, bfloat16, float32 or float64, got {tensor.dtype}")
 
 
 def _check_tensor(name: str, tensor: Tensor, q: Tensor) -> None:
@@ -249,26 +215,6 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
             raise UserError(f"the head dimension of {name} is {size}, it must lie between 1 and {MAX_HEAD_DIM}")
     if kv_heads == 0 or heads % kv_heads or heads == 0:
         raise UserError(f"the heads of q must be a multiple of those of k, got {heads} and {kv_heads}")
-
-
-def _check_index(name: str, tensor: Tensor, shape: tuple[int, ...], q: Tensor) -> None:
-    check_is_tensor(name, tensor)
-    if tuple(tensor.shape) != shape:
-        raise UserError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
-    if tensor.dtype not in (torch.int32, torch.int64):
-        raise UserError(f"{name} must be int32 or int64, got {tensor.dtype}")
-    if tensor.device != q.device:
-        raise UserError(f"{name} is on {tensor.device} and q on {q.device}")
-
-
-def _check_real(name: str, tensor: Tensor, shapes: tuple[tuple[int, ...], ...], q: Tensor) -> None:
-    check_is_tensor(name, tensor)
-    if tuple(tensor.shape) not in shapes:
-        raise UserError(f"{name} must have shape {' or '.join(map(str, shapes))}, got {tuple(tensor.shape)}")
-    if not tensor.is_floating_point():
-        raise UserError(f"{name} must be of a floating-point type, got {tensor.dtype}")
-    if tensor.device != q.device:
-        raise UserError(f"{name} is on {tensor.device} and q on {q.device}")
 
 
 def _check_starts(row_start: Tensor) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import reference
+from rlstab.kernels.sigmoid_attention.checks import check_flag, check_whole
 from rlstab.kernels.sigmoid_attention.problem import Bias, Layout, make_problem
 from rlstab.kernels.sigmoid_attention.transforms import without_autocast
 
@@ -108,8 +109,11 @@ def attention_stats(
     length = problem.q.shape[2]
     if not problem.q.numel() or not problem.k.numel():
         raise UserError(f"q and k must have entries to look at, got {tuple(q.shape)} and {tuple(k.shape)}")
-    if sample_rows is not None and sample_rows < 1:
-        raise UserError(f"sample_rows must be at least 1, got {sample_rows}")
+    softmax, since = check_flag("softmax", softmax), check_whole("since", since)
+    if sample_rows is not None:
+        sample_rows = check_whole("sample_rows", sample_rows, 1)
+    if generator is not None and not isinstance(generator, torch.Generator):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     if since and not 0 <= since < length:
         raise UserError(f"since must be from 0 to below {length}, the number of queries, got {since}")
     rows = since + _sample(length - since, sample_rows, generator).to(q.device)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import RingCache, Segments, SelfAttention
 from rlstab.policies.transformer.config import TransformerConfig
 from rlstab.policies.transformer.sigma_reparam import apply_sigma_reparam, power_step
@@ -181,7 +182,15 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def step(self, tokens: Tensor, caches: Sequence[RingCache]) -> Tensor:
-        """Process the next token ``(B, width)`` of each environment and remember it in its caches."""
+        """Process the next token ``(B, width)`` of each environment and remember it in its caches.
+
+        Raises
+        ------
+        UserError
+            They are not one a layer; none has been written.
+        """
+        if len(caches) != len(self.blocks):
+            raise UserError(f"caches must be one a layer, {len(self.blocks)}, got {len(caches)}: use empty_caches")
         for block, cache in zip(self.layers, caches, strict=True):
             tokens = block.step(tokens, cache)
         return self.norm(tokens)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import RingCache, segments_to_rows
-from rlstab.kernels.sigmoid_attention.decode import episode_starts
+from rlstab.kernels.sigmoid_attention.checks import check_is_tensor, check_number, check_whole
+from rlstab.kernels.sigmoid_attention.ring_cache import episode_starts
+from rlstab.kernels.sigmoid_attention.transforms import autocast_type
 from rlstab.policies.networks import orthogonal_
 from rlstab.policies.transformer.blocks import Transformer
 from rlstab.policies.transformer.config import TransformerConfig
@@ -85,9 +87,9 @@ class DecisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         for name, size in {"state_dim": state_dim, "action_dim": action_dim, "max_steps": max_steps}.items():
-            if size < 1:
-                raise UserError(f"{name} must be at least 1, got {size}")
-        if not 0 < return_scale < float("inf"):
+            check_whole(name, size, 1)
+        check_number("return_scale", return_scale)
+        if return_scale <= 0:
             raise UserError(f"return_scale must be a number above 0, got {return_scale}")
         generator = generator or torch.Generator().manual_seed(0)
         self.max_steps, self.return_scale = max_steps, return_scale
@@ -130,8 +132,17 @@ class DecisionTransformer(nn.Module):
         Raises
         ------
         UserError
-            A step's number is negative or not below ``max_steps``.
+            A shape or type does not fit, or a step's number is negative or not below ``max_steps``.
         """
+        check_is_tensor("steps", steps)
+        if steps.ndim != 2 or steps.dtype not in (torch.int32, torch.int64):
+            raise UserError(f"steps must be (B, T) whole numbers, got {tuple(steps.shape)} {steps.dtype}")
+        for name, given, sizes in (
+            ("returns", returns, ()),
+            ("states", states, (self.embed_state.in_features,)),
+            ("actions", actions, (self.embed_action.in_features,)),
+        ):
+            self._check_given(name, given, (*steps.shape, *sizes))
         self._check_steps(steps)
         tokens = self.tokens(returns, states, actions, steps)
         starts = torch.zeros(*steps.shape, TOKENS_PER_STEP, dtype=torch.bool, device=steps.device)
@@ -158,8 +169,11 @@ class DecisionTransformer(nn.Module):
         Raises
         ------
         UserError
-            An episode has more than ``max_steps`` steps.
+            A shape or type does not fit, or an episode has more than ``max_steps`` steps; nothing is remembered.
         """
+        self._check_memory(memory)
+        self._check_given("returns", returns, tuple(memory.steps.shape))
+        self._check_given("states", states, (len(memory.steps), self.embed_state.in_features))
         self._check_steps(memory.steps)
         self.transformer.step(self._return_token(returns, memory.steps), memory.caches)
         features = self.transformer.step(self._token(self.embed_state(states), memory.steps), memory.caches)
@@ -167,12 +181,22 @@ class DecisionTransformer(nn.Module):
 
     @torch.no_grad()
     def acted(self, actions: Tensor, memory: DecisionMemory) -> None:
-        """Remember the action ``(B, action_dim)`` that was taken, and go to the next step."""
+        """Remember the action ``(B, action_dim)`` that was taken, and go to the next step.
+
+        Raises
+        ------
+        UserError
+            A shape or type does not fit, or an episode has more than ``max_steps`` steps; nothing is remembered.
+        """
+        self._check_memory(memory)
+        self._check_given("actions", actions, (len(memory.steps), self.embed_action.in_features))
+        self._check_steps(memory.steps)
         self.transformer.step(self._token(self.embed_action(actions), memory.steps), memory.caches)
         memory.steps += 1
 
     def empty_memory(self, batch: int) -> DecisionMemory:
         """Memory of ``batch`` environments before their first step."""
+        batch = check_whole("batch", batch, 0)
         steps = torch.zeros(batch, dtype=torch.int64, device=self.embed_step.weight.device)
         return DecisionMemory(self.transformer.empty_caches(batch), steps)
 
@@ -181,6 +205,19 @@ class DecisionTransformer(nn.Module):
 
     def _token(self, embedded: Tensor, steps: Tensor) -> Tensor:
         return self.norm(embedded + self.embed_step(steps))
+
+    def _check_memory(self, memory: DecisionMemory) -> None:
+        if not isinstance(memory, DecisionMemory):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UserError(f"memory must be what empty_memory gives, got {type(memory).__name__}")
+
+    def _check_given(self, name: str, given: Tensor, shape: tuple[int, ...]) -> None:
+        check_is_tensor(name, given)
+        if tuple(given.shape) != shape:
+            raise UserError(f"{name} must have shape {shape}, got {tuple(given.shape)}")
+        # Autocast makes types meet by itself.
+        own = self.embed_step.weight
+        if given.dtype != own.dtype and autocast_type(own.device) is None:
+            raise UserError(f"{name} must be {own.dtype} as the weights, got {given.dtype}: convert one of the two")
 
     def _check_steps(self, steps: Tensor) -> None:
         if steps.numel() and int(steps.min()) < 0:
@@ -204,13 +241,21 @@ def returns_to_go(rewards: Tensor, starts: Tensor) -> Tensor:
     Tensor
         ``(B, T)``.
 
+    Raises
+    ------
+    UserError
+        Shapes or types do not fit.
+
     Examples
     --------
     >>> returns_to_go(torch.tensor([[1.0, 2.0, 4.0, 8.0]]), torch.tensor([[True, False, True, False]]))
     tensor([[ 3.,  2., 12.,  8.]])
     """
+    if rewards.ndim != 2 or starts.shape != rewards.shape or starts.dtype != torch.bool:
+        given = f"{tuple(rewards.shape)} and {tuple(starts.shape)} {starts.dtype}"
+        raise UserError(f"rewards and starts must have one shape (B, T), starts be booleans, got {given}")
     result = torch.empty_like(rewards)
-    running = torch.zeros_like(rewards[:, 0])
+    running = rewards.new_zeros(len(rewards))
     for step in range(rewards.shape[1] - 1, -1, -1):
         running = rewards[:, step] + running
         result[:, step] = running

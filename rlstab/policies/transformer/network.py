@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import RingCache, Segments, segments_to_rows
-from rlstab.kernels.sigmoid_attention.decode import episode_starts
+from rlstab.kernels.sigmoid_attention.ring_cache import episode_starts
 from rlstab.policies.actor_critic import NetworkConfig
 from rlstab.policies.distributions import ActionHead
 from rlstab.policies.networks import MLP, orthogonal_
@@ -199,7 +200,8 @@ class TransformerActorCritic(ObservationInput):
         if self.normalizer is not None:
             self.normalizer.update(observations)
         if self.change_normalizer is not None:
-            flat = torch.cat([before[None], observations]).flatten(2).double()
+            flat = torch.cat([before[None], observations])
+            flat = flat.reshape(*flat.shape[:2], self.size).double()
             self.change_normalizer.update(flat.diff(dim=0)[~begins])
 
     def encode(self, sequences: Sequences, keep: list[Tensor] | None = None) -> Tensor:
@@ -264,6 +266,8 @@ class TransformerActorCritic(ObservationInput):
         return self.critic(self._newest(observations, actions)).squeeze(-1)
 
     def _newest(self, observations: Tensor, actions: Tensor | None) -> Tensor:
+        if observations.ndim < 2 or not observations.shape[1]:
+            raise UserError(f"observations must be (B, T, ...) with a step at least, got {tuple(observations.shape)}")
         batch, length = observations.shape[:2]
         steps = torch.arange(length, device=observations.device).expand(batch, length)
         return self.encode(Sequences(observations, actions, steps == 0, steps))[:, -1]

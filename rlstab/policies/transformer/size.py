@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention.module import head_dimension
+from rlstab.kernels.sigmoid_attention.module_checks import head_dimension
 from rlstab.policies.transformer.config import TransformerConfig
 
 _BYTES = 4

@@ -19,7 +19,7 @@ from rlstab.kernels.sigmoid_attention import (
     softmax_attention,
 )
 
-from .cases import CASES, Case, sees
+from .cases import CASES, Case, head_bias, sees, slopes
 
 
 def loop(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
@@ -118,6 +118,7 @@ def test_without_a_bias_the_visible_keys_are_counted_everywhere() -> None:
         ({"deterministic": None}, "deterministic is None, it must be one of True, False"),
         ({"window": 2.5, "causal": True}, "window must be a whole number of keys, got 2.5"),
         ({"window": True, "causal": True}, "window must be a whole number of keys, got True"),
+        ({"causal": "no"}, "causal must be True or False, got 'no'"),
         ({"scale": "1"}, "scale must be a number, got str"),
         ({"bias": [0.0, 1.0]}, "bias must be a number, a tensor"),
         ({"bias": np.zeros(2)}, "bias must be a number, a tensor"),
@@ -136,3 +137,57 @@ def test_arguments_of_other_types_are_refused(options: dict[str, Any], words: st
 def test_arrays_are_no_tensors() -> None:
     with pytest.raises(UserError, match="q must be a torch tensor, got ndarray"):
         sigmoid_attention(*[np.zeros((1, 2, 3, 4), np.float32)] * 3)
+
+
+@pytest.mark.parametrize(("window", "same"), [(2**70, 6), (np.int64(2), 2)])
+@pytest.mark.parametrize("attention", [sigmoid_attention, softmax_attention])
+def test_windows_of_any_size_and_whole_type_will_do(attention: Any, window: Any, same: int) -> None:
+    q, k, v = Case("", queries=6, keys=6).tensors(torch.float32)
+    found, expected = (attention(q, k, v, layout="bhtd", causal=np.True_, window=each) for each in (window, same))
+    assert torch.equal(found, expected)
+
+
+EMPTY = ((0, 4, 4), (0, 300, 300), (2, 0, 300), (2, 0, 0), (2, 5, 0), (2, 300, 0))
+MASKS: tuple[dict[str, Any], ...] = (
+    {},
+    {"causal": True},
+    {"kv_lens": lambda case: torch.zeros(case.batch, dtype=torch.int64)},
+    {"causal": True, "row_start": lambda case: torch.zeros(case.batch, case.queries, dtype=torch.int32)},
+    {"alibi_slopes": slopes},
+)
+
+
+def fits(batch: int, queries: int, keys: int, masks: dict[str, Any]) -> bool:
+    """Whether the call is allowed: causal queries are the newest of the keys."""
+    return not masks.get("causal") or queries == keys or (queries < keys and "row_start" not in masks)
+
+
+@pytest.mark.parametrize(("batch", "queries", "keys", "masks"), [(*e, m) for e in EMPTY for m in MASKS if fits(*e, m)])
+@pytest.mark.parametrize("backend", ["auto", "eager", "blockwise", "softmax"])
+def test_nothing_in_gives_nothing_or_zero_out(
+    backend: str, batch: int, queries: int, keys: int, masks: dict[str, Any]
+) -> None:
+    case = Case("", batch=batch, queries=queries, keys=keys, options=masks)
+    tensors = tuple(tensor.requires_grad_() for tensor in case.tensors())
+    options = case.arguments()
+    if backend == "softmax":
+        del options["bias"]
+        out = softmax_attention(*tensors, **options)
+    else:
+        bias = head_bias(case).requires_grad_()
+        out = sigmoid_attention(*tensors, **{**options, "bias": bias}, backend=backend)  # pyright: ignore[reportArgumentType]
+        tensors = (*tensors, bias)
+    assert out.shape == (batch, 2, queries, 4)
+    assert not out.any()
+    for tensor, gradient in zip(tensors, torch.autograd.grad(out.sum(), tensors), strict=True):
+        assert gradient.shape == tensor.shape
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize("backend", ["auto", "blockwise"])
+def test_nothing_is_compiled_too(backend: Any) -> None:
+    compiled = torch.compile(lambda q, k, v: sigmoid_attention(q, k, v, backend=backend), backend="aot_eager")
+    q, k = torch.zeros(2, 0, 2, 8, requires_grad=True), torch.zeros(2, 300, 2, 8)
+    out = compiled(q, k, k)
+    assert out.shape == (2, 0, 2, 8)
+    assert torch.autograd.grad(out.sum(), q)[0].shape == q.shape

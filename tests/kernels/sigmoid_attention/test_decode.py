@@ -13,9 +13,26 @@ from rlstab.kernels.sigmoid_attention import (
     sigmoid_attention,
     sigmoid_attention_decode,
     sigmoid_attention_step,
+    softmax_attention_decode,
 )
 
 BATCH, STEPS, WINDOW, HEADS, KV_HEADS, DIM = 3, 40, 5, 4, 2, 8
+
+
+SCORES: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"alibi_slopes": torch.zeros(1)}, r"alibi_slopes must have shape \(2,\), got \(1,\)"),
+    ({"alibi_slopes": torch.zeros(2, 1)}, r"alibi_slopes must have shape \(2,\), got \(2, 1\)"),
+    ({"alibi_slopes": torch.zeros(5)}, r"alibi_slopes must have shape \(2,\), got \(5,\)"),
+    ({"alibi_slopes": [1.0, 2.0]}, "alibi_slopes must be a torch tensor, got list"),
+    ({"alibi_slopes": torch.zeros(2, dtype=torch.int64)}, "alibi_slopes must be of a floating-point type"),
+    ({"bias": torch.zeros(2, dtype=torch.bool)}, "bias must be of a floating-point type, got torch.bool"),
+    ({"bias": True}, "bias must be a number, a tensor or 'count', got bool"),
+    ({"bias": [0.0, 1.0]}, "bias must be a number, a tensor or 'count', got list"),
+    ({"bias": float("nan")}, "bias must be finite, got nan"),
+    ({"scale": float("nan")}, "scale must be finite, got nan"),
+    ({"scale": "a"}, "scale must be a number, got str"),
+)
+"""What no scores come from, with two heads."""
 
 
 @pytest.fixture
@@ -80,9 +97,13 @@ def test_what_was_never_written_is_never_read() -> None:
         ({"k_cache": torch.zeros(2, 1, 0, 3), "v_cache": torch.zeros(2, 1, 0, 3)}, "k_cache must have room for a step"),
         ({"bias": torch.zeros(7)}, r"bias must have shape \(2,\) or \(2, 1\)"),
         ({"bias": "row"}, "a tensor or 'count'"),
+        ({"q": None}, "q must be a torch tensor, got NoneType"),
+        ({"v_cache": torch.zeros(2, 1, 4, 0)}, "v_cache must have room for a step"),
+        *SCORES,
     ],
 )
-def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize("decode", [sigmoid_attention_decode, softmax_attention_decode])
+def test_wrong_arguments_are_named(decode: Any, change: dict[str, Any], message: str) -> None:
     given: dict[str, Any] = {
         "q": torch.zeros(2, 2, 3),
         "k_cache": torch.zeros(2, 1, 4, 3),
@@ -90,7 +111,7 @@ def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None
         "count": torch.zeros(2, dtype=torch.int64),
     }
     with pytest.raises(UserError, match=message):
-        sigmoid_attention_decode(**{**given, **change})
+        decode(**{**given, **change})
 
 
 @pytest.mark.parametrize(
@@ -102,6 +123,10 @@ def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None
         ({"backend": "cuda"}, "backend is 'cuda'"),
         ({"bias": torch.zeros(5)}, "bias must have shape"),
         ({"parts": 0}, "parts must be at least 1, got 0"),
+        ({"parts": 1.5}, r"parts must be a whole number, got 1\.5"),
+        ({"v": None}, "v must be a torch tensor, got NoneType"),
+        ({"cache": None}, "cache must be a RingCache, got NoneType"),
+        *SCORES,
     ],
 )
 def test_a_step_that_does_not_fit_changes_nothing(change: dict[str, Any], message: str) -> None:
@@ -113,9 +138,64 @@ def test_a_step_that_does_not_fit_changes_nothing(change: dict[str, Any], messag
     assert not cache.count.any()
 
 
-def test_a_cache_needs_room() -> None:
-    with pytest.raises(UserError, match="window must be at least 1"):
-        RingCache.empty(2, 1, 0, 3)
+def test_a_cache_whose_count_is_below_zero_is_not_written() -> None:
+    cache = RingCache.empty(2, 1, 4, 3)
+    cache.count.fill_(-2)
+    for write in (lambda k: cache.write(k, k), lambda k: sigmoid_attention_step(k, k, k, cache)):
+        with pytest.raises(UserError, match="count must be at least 0, got -2"):
+            write(torch.ones(2, 1, 3))
+    assert not cache.k.any()
+    assert cache.count.tolist() == [-2, -2]
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ((torch.ones(3, 3, 9), torch.ones(3, 3, 9)), r"k must have shape \(2, 2, 8\) as in the cache, got \(3, 3, 9\)"),
+        ((torch.ones(2, 2, 8), torch.ones(2, 1, 8)), r"v must have shape \(2, 2, 8\)"),
+        ((torch.ones(2, 2, 8).double(), torch.ones(2, 2, 8)), "k is torch.float64 and the cache is torch.float32"),
+        (([1.0], torch.ones(2, 2, 8)), "k must be a torch tensor, got list"),
+    ],
+)
+def test_only_steps_that_fit_are_written(step: tuple[Any, Any], words: str) -> None:
+    cache = RingCache.empty(2, 2, 4, 8)
+    with pytest.raises(UserError, match=words):
+        cache.write(*step)
+    assert not cache.k.any()
+    assert not cache.count.any()
+
+
+def test_counts_of_either_whole_type_will_do() -> None:
+    cache = RingCache.empty(2, 1, 4, 3)
+    short = RingCache(cache.k.clone(), cache.v.clone(), cache.count.int())
+    q = torch.randn(2, 1, 3, generator=torch.Generator().manual_seed(0))
+    for _ in range(6):
+        assert torch.equal(sigmoid_attention_step(q, q, q, cache), sigmoid_attention_step(q, q, q, short))
+
+
+def test_no_environments_are_attended_from_to_nothing() -> None:
+    cache = RingCache.empty(0, 1, 4, 3, 5)
+    q, k, v = torch.zeros(0, 2, 3), torch.zeros(0, 1, 3), torch.zeros(0, 1, 5)
+    cache.begin([])
+    assert sigmoid_attention_step(q, k, v, cache).shape == (0, 2, 5)
+    for decode in (sigmoid_attention_decode, softmax_attention_decode):
+        assert decode(q, cache.k, cache.v, cache.count).shape == (0, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((2, 1, 0, 3), "window must be at least 1, got 0"),
+        ((1.5, 1, 4, 3), r"batch must be a whole number, got 1\.5"),
+        ((-1, 1, 4, 3), "batch must be at least 0, got -1"),
+        ((2, 1, 4, 3, 0), "value_dim must be at least 1, got 0"),
+        ((2, 1, 2**70, 3), "window 1180591620717411303424 and dim 3 does not fit into memory"),
+        ((2, 1, 2**50, 3), "does not fit into memory"),
+    ],
+)
+def test_a_cache_needs_room(sizes: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        RingCache.empty(*sizes)
 
 
 @pytest.mark.parametrize(

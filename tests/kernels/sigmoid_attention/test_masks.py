@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -44,11 +47,31 @@ def test_an_empty_batch_has_empty_rows() -> None:
         (torch.zeros(4, dtype=torch.bool), None, r"must have shape \(B, T\), got \(4,\)"),
         (torch.zeros(2, 4), None, "booleans .* or integers"),
         (torch.zeros(2, 4, dtype=torch.bool), 0, "window must be at least 1 key, got 0"),
+        (torch.zeros(2, 4, dtype=torch.bool), 2.5, r"window must be a whole number of keys, got 2\.5"),
+        ([[True]], None, "segments must be a torch tensor, got list"),
     ],
 )
-def test_wrong_segments_are_refused(segments: torch.Tensor, window: int | None, message: str) -> None:
+def test_wrong_segments_are_refused(segments: Any, window: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         segments_to_rows(segments, window)
+
+
+@pytest.mark.parametrize(("window", "same"), [(2**70, 4), (np.int64(2), 2)])
+def test_windows_of_any_size_and_whole_type_will_do(window: Any, same: int) -> None:
+    begins = torch.zeros(1, 4, dtype=torch.bool)
+    for found, expected in zip(segments_to_rows(begins, window), segments_to_rows(begins, same), strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "masks", [{}, {"row_start": (0, 5)}, {"kv_lens": (0,)}, {"row_start": (0, 5), "kv_lens": (0,)}]
+)
+def test_no_sequences_have_no_rows(masks: dict[str, tuple[int, ...]]) -> None:
+    given = {name: torch.zeros(shape, dtype=torch.int64) for name, shape in masks.items()}
+    rows = visible_intervals(
+        5, 5, causal=True, window=None, **{"row_start": None, "kv_lens": None, **given}, device=torch.device("cpu")
+    )
+    assert rows.first.shape == rows.last.shape == ((0, 5) if masks else (1, 5))
 
 
 def test_counts_and_masks_agree() -> None:
@@ -66,5 +89,7 @@ def test_slopes_fall_geometrically() -> None:
         assert float(slopes[-1]) == pytest.approx(2**-8)
     # Twelve heads: the eight slopes, then every second of sixteen.
     assert torch.equal(alibi_slopes(12), torch.cat([alibi_slopes(8), alibi_slopes(16)[:8:2]]))
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="num_heads must be at least 1, got 0"):
         alibi_slopes(0)
+    with pytest.raises(UserError, match=r"num_heads must be a whole number, got 2\.5"):
+        alibi_slopes(2.5)  # pyright: ignore[reportArgumentType]

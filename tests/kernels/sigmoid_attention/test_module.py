@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention import SelfAttention, segments_to_rows
+from rlstab.kernels.sigmoid_attention import RingCache, SelfAttention, segments_to_rows
+from rlstab.kernels.sigmoid_attention.rotary import rotary_angles
 
 BATCH, STEPS, WIDTH, WINDOW = 3, 60, 16, 7
 OPTIONS = (
@@ -140,6 +142,38 @@ def test_rotary_positions_do_not_wear_out_in_long_episodes() -> None:
     assert (later - before).norm() <= 1e-5 * before.norm()
 
 
+def test_rotary_angles_are_the_published_ones() -> None:
+    """``step * 10000^(-2 i / d)``, arXiv:2104.09864, in ``[0, 2 pi)``."""
+    expected = [
+        [0.0] * 3,
+        [1.0, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3)],
+        [7 - 2 * math.pi, 7 * 10_000 ** (-1 / 3), 7 * 10_000 ** (-2 / 3)],
+    ]
+    torch.testing.assert_close(rotary_angles(torch.tensor([0, 1, 7]), 6), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("weights", ["sigmoid", "softmax"])
+def test_rotary_positions_cost_half_precision_nothing(weights: Any, dtype: torch.dtype) -> None:
+    def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+        return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+    x = torch.randn(4, 64, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
+    steps = torch.arange(64).expand(4, 64)
+    found: dict[str, tuple[float, float]] = {}
+    for positions in ("none", "rotary"):
+        torch.manual_seed(0)
+        module = SelfAttention(32, 4, 32, positions=positions, weights=weights).to(dtype)  # pyright: ignore[reportArgumentType]
+        with torch.no_grad():
+            for linear in (module.query, module.key):
+                linear.weight.mul_(3.0)  # Scores that matter.
+            early, late = module(x, steps=steps), module(x, steps=steps + 1000)
+            found[positions] = error(early, module.double()(x.double(), steps=steps)), error(late, early)
+    # Only differences of steps matter: what a shift changes is what rounding does anyway.
+    assert found["rotary"][0] <= 1.5 * found["none"][0]
+    assert found["rotary"][1] <= 1.5 * found["none"][0]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -149,6 +183,7 @@ def test_rotary_positions_do_not_wear_out_in_long_episodes() -> None:
         ({"head_dim": 300}, "the head dimension is 300, from head_dim 300, it must lie between 1 and 256"),
         ({"head_dim": 0}, "the head dimension is 0"),
         ({"kv_heads": 0}, "kv_heads must be at least 1"),
+        ({"qk_norm": "no"}, "qk_norm must be True or False, got 'no'"),
     ],
     ids=str,
 )
@@ -223,3 +258,89 @@ def test_under_autocast_steps_are_the_sequence(weights: Any) -> None:
         steps = torch.stack([module.step(x[:, step], cache) for step in range(6)], 1)
     assert whole.dtype == steps.dtype == torch.bfloat16
     torch.testing.assert_close(steps, whole, rtol=2e-2, atol=2e-2)
+
+
+CACHES: dict[str, tuple[Any, str]] = {
+    "other key heads": (
+        RingCache.empty(2, 1, 4, 4),
+        r"keys must have shape \(B, 2, 4, 4\) as the layer, got \(2, 1, 4, 4\)",
+    ),
+    "other dimensions": (RingCache.empty(2, 2, 4, 6), r"keys must have shape \(B, 2, 4, 4\) as the layer"),
+    "other values": (RingCache.empty(2, 2, 4, 4, 6), r"values must have shape \(B, 2, 4, 4\) as the layer"),
+    "another window": (RingCache.empty(2, 2, 9, 4), "the cache holds 9 steps, the window is 4: use empty_cache"),
+    "other worlds": (RingCache.empty(3, 2, 4, 4), "the cache is of 3 environments, x of 2: use"),
+    "another type": (RingCache.empty(2, 2, 4, 4, dtype=torch.float64), "k_cache is torch.float64"),
+    "none": (None, "cache must be a RingCache, got NoneType: use empty_cache"),
+}
+
+
+def small(weights: Any) -> SelfAttention:
+    return SelfAttention(16, 4, 4, weights=weights, kv_heads=2, positions="rotary")
+
+
+def whole(length: int, batch: int = 2) -> dict[str, Any]:
+    """Sequences of one episode each, as `prefill` takes them."""
+    rows = segments_to_rows(torch.zeros(batch, length, dtype=torch.bool), 4)
+    return {"x": torch.ones(batch, length, 16), "rows": rows, "steps": torch.arange(length).expand(batch, length)}
+
+
+@pytest.mark.parametrize("weights", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("name", CACHES)
+def test_the_cache_of_another_layer_is_refused_and_left_alone(name: str, weights: Any) -> None:
+    module, (cache, words) = small(weights), CACHES[name]
+    with pytest.raises(UserError, match=words):
+        module.step(torch.ones(2, 16), cache)
+    with pytest.raises(UserError, match=words):
+        module.prefill(**whole(6), cache=cache)
+    if cache is None:
+        return
+    assert not cache.k.any()
+    assert not cache.count.any()
+    with pytest.raises(UserError, match=r"must have shape|do not fit together|and x is torch"):
+        module.advance(torch.ones(2, 16), cache.k, cache.v, cache.count)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": None}, "steps must be a torch tensor, got NoneType"),
+        ({"rows": None}, "rows must be what segments_to_rows gives, got None"),
+        ({"steps": torch.arange(5).expand(2, 5)}, r"steps must have shape \(2, 6\)"),
+        ({"rows": whole(5)["rows"]}, r"rows.row_start must have shape \(2, 6\), got \(2, 5\)"),
+        (
+            {**whole(2), "steps": torch.tensor([[0, 1], [4, 5]])},
+            "steps is 5 in sequence 1, .* hold 2 tokens .* least 3",
+        ),
+        ({"steps": torch.zeros(2, 6, dtype=torch.int64)}, "steps is 0 in sequence 0, .* begin with 0 in each episode"),
+        (whole(0), "x must have at least one token"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fill_a_cache_is_refused_and_leaves_it_alone(change: dict[str, Any], words: str) -> None:
+    module = small("sigmoid")
+    cache = module.empty_cache(2)
+    with pytest.raises(UserError, match=words):
+        module.prefill(**{**whole(6), **change}, cache=cache)
+    assert not cache.k.any()
+    assert not cache.count.any()
+
+
+@pytest.mark.parametrize("weights", ["sigmoid", "softmax"])
+def test_no_tokens_give_none(weights: Any) -> None:
+    module, given = small(weights), whole(6, batch=0)
+    assert module(given["x"], given["rows"], steps=given["steps"]).shape == (0, 6, 16)
+    assert module(torch.ones(2, 0, 16), memory=torch.ones(2, 3, 16)).shape == (2, 0, 16)
+    cache = module.empty_cache(0)
+    module.prefill(**given, cache=cache)
+    assert module.step(torch.ones(0, 16), cache).shape == (0, 16)
+
+
+def test_a_few_tokens_fill_a_cache_where_the_episode_has_no_more() -> None:
+    module = small("sigmoid")
+    filled, stepped = module.empty_cache(2), module.empty_cache(2)
+    given = whole(2)
+    module.prefill(**given, cache=filled)
+    for step in range(2):
+        module.step(given["x"][:, step], stepped)
+    torch.testing.assert_close(filled.k, stepped.k)
+    assert torch.equal(filled.count, stepped.count)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -90,3 +91,28 @@ def test_nothing_to_look_at_is_refused() -> None:
         q, k, _ = Case("", queries=sizes[0], keys=sizes[1]).tensors(torch.float32)
         with pytest.raises(UserError, match="q and k must have entries to look at"):
             attention_stats(q, k, layout="bhtd")
+
+
+@pytest.mark.parametrize(("score", "share"), [(3.9, 0.0), (-3.9, 0.0), (4.1, 1.0), (-4.1, 1.0)])
+def test_scores_above_four_count_as_saturated(score: float, share: float) -> None:
+    q = torch.zeros(1, 4, 1, 4)
+    assert attention_stats(q, q, bias=score).saturated.tolist() == [share]
+    # What that means, as the field says: the sigmoid is nearly flat there.
+    slope = torch.sigmoid(torch.tensor(score)) * torch.sigmoid(torch.tensor(-score))
+    assert bool(slope < 0.018) == bool(share)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"since": 2.5}, r"since must be a whole number, got 2\.5"),
+        ({"sample_rows": 2.5}, r"sample_rows must be a whole number, got 2\.5"),
+        ({"sample_rows": 0}, "sample_rows must be at least 1, got 0"),
+        ({"softmax": "no"}, "softmax must be True or False, got 'no'"),
+        ({"generator": 3}, "generator must be a torch.Generator, got int"),
+    ],
+)
+def test_samples_of_other_types_are_refused(options: dict[str, Any], words: str) -> None:
+    q = torch.zeros(1, 4, 1, 4)
+    with pytest.raises(UserError, match=words):
+        attention_stats(q, q, **options)

@@ -129,6 +129,63 @@ def test_too_long_episodes_are_refused() -> None:
         DecisionTransformer(0, 1, TransformerConfig())
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"returns": torch.zeros(3, 24, 1)}, r"returns must have shape \(3, 24\), got \(3, 24, 1\)"),
+        ({"states": torch.zeros(3, 24, 3)}, r"states must have shape \(3, 24, 4\), got \(3, 24, 3\)"),
+        ({"actions": torch.zeros(1, 24, 2)}, r"actions must have shape \(3, 24, 2\), got \(1, 24, 2\)"),
+        ({"steps": torch.arange(24)}, r"steps must be \(B, T\) whole numbers, got \(24,\) torch.int64"),
+        ({"steps": torch.zeros(3, 24)}, r"got \(3, 24\) torch.float32"),
+        ({"steps": [[0]]}, "steps must be a torch tensor, got list"),
+        ({"states": torch.zeros(3, 24, 4)}, "states must be torch.float64 as the weights, got torch.float32"),
+    ],
+    ids=str,
+)
+def test_trajectories_that_do_not_fit_are_named(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        made()(**{**trajectories(), **change})
+
+
+def test_what_is_refused_while_acting_is_not_remembered() -> None:
+    model = made()
+    memory, one = model.empty_memory(2), torch.zeros(2, STATE, dtype=torch.float64)
+    for returns, states, words in (
+        (torch.zeros(3).double(), one, r"returns must have shape \(2,\), got \(3,\)"),
+        (torch.zeros(2).double(), one[:, :3], r"states must have shape \(2, 4\), got \(2, 3\)"),
+    ):
+        with pytest.raises(UserError, match=words):
+            model.act(returns, states, memory)
+    with pytest.raises(UserError, match=r"actions must have shape \(2, 2\), got \(1, 2\)"):
+        model.acted(torch.zeros(1, ACTION).double(), memory)
+    with pytest.raises(UserError, match="memory must be what empty_memory gives, got NoneType"):
+        model.act(torch.zeros(2).double(), one, None)  # pyright: ignore[reportArgumentType]
+    memory.caches.pop()
+    with pytest.raises(UserError, match="caches must be one a layer, 2, got 1"):
+        model.act(torch.zeros(2).double(), one, memory)
+    assert not any(cache.count.any() for cache in memory.caches)
+    assert not memory.steps.any()
+
+
+def test_nothing_is_read_to_nothing() -> None:
+    model = made()
+    for batch, length in ((0, 5), (2, 0)):
+        data = {name: value[:batch, :length] for name, value in trajectories().items()}
+        assert model(**data).shape == (batch, length, ACTION)
+    memory = model.empty_memory(0)
+    assert model.act(torch.zeros(0).double(), torch.zeros(0, STATE).double(), memory).shape == (0, ACTION)
+    assert returns_to_go(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool)).shape == (2, 0)
+
+
+def test_sizes_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(UserError, match=r"max_steps must be a whole number, got 2\.5"):
+        DecisionTransformer(1, 1, TransformerConfig(), max_steps=2.5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="return_scale must be a number, got str"):
+        DecisionTransformer(1, 1, TransformerConfig(), return_scale="a")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match=r"rewards and starts must have one shape \(B, T\)"):
+        returns_to_go(torch.ones(1, 5), torch.ones(1, 4, dtype=torch.bool))
+
+
 def test_returns_end_with_their_episodes() -> None:
     starts = torch.tensor([[True, False, False, True, False]])
     assert returns_to_go(torch.ones(1, 5), starts).tolist() == [[3.0, 2.0, 1.0, 2.0, 1.0]]

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from rlstab.errors import UserError
 from rlstab.policies.loading import policy_from_state
 from rlstab.policies.transformer.config import TransformerConfig
 from rlstab.policies.transformer.policy import TransformerPolicy
@@ -55,3 +58,34 @@ def test_saved_and_rebuilt_it_acts_the_same() -> None:
         action, state = policy.predict(observation, state, deterministic=True)
         same, other = again.predict(observation, other, deterministic=True)
         assert (action == same).all()
+
+
+@pytest.mark.parametrize("actions", [Discrete(4), Box(-1.0, 1.0, (2,)), MultiDiscrete([3, 2])], ids=str)
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_no_environments_get_no_actions(actions: gymnasium.Space, deterministic: bool) -> None:
+    shape = TransformerConfig(width=16, window=5, observation_change=True)
+    policy = TransformerPolicy(SEEN, actions, config=shape)
+    found, state = policy.predict(np.zeros((0, 3)), deterministic=deterministic)
+    again, _ = policy.predict(np.zeros((0, 3)), state, [], deterministic)
+    assert found.shape == again.shape == (0, *(actions.shape or ()))
+
+
+def test_single_numbers_are_observations() -> None:
+    shape = TransformerConfig(width=16, window=5, observation_change=True)
+    scalar, vector = (TransformerPolicy(Box(-1.0, 1.0, size), Discrete(4), config=shape) for size in ((), (1,)))
+    state = other = None
+    for number in (0.1, -0.4, 0.9):
+        action, state = scalar.predict(np.float32(number), state, deterministic=True)
+        same, other = vector.predict([number], other, deterministic=True)
+        assert action == same
+        np.testing.assert_array_equal(state.caches[1].k, other.caches[1].k)
+    assert scalar.predict(np.zeros(6))[0].shape == (6,)
+
+
+def test_the_network_names_observations_that_do_not_fit() -> None:
+    network = made().module
+    with pytest.raises(UserError, match=r"observations must be \(B, T, ...\) with a step at least, got \(2, 0, 3\)"):
+        network.outputs(torch.zeros(2, 0, 3))
+    for wrong in (torch.zeros(2, 4, 5), torch.zeros(2, 4)):
+        with pytest.raises(UserError, match="observations must be of 3 numbers each"):
+            network.outputs(wrong)

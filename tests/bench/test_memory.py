@@ -24,7 +24,7 @@ def test_the_page_compares_memories(fake: Any, work: Path, tmp_path: Path) -> No
     page = result.to_markdown()
     row = "| 0.98 [0.97, 0.99] | 0.81 [0.80, 0.82] | 0.51 [0.50, 0.52] | 0.31 [0.30, 0.32] | 0.50 | 1.00 |"
     assert f"| {MAZE} {row}" in page
-    assert "Solved by: transformer, sigmoid." in page
+    assert "Solved, which begins at 0.95, by: transformer, sigmoid." in page
     # Half is what a policy without memory can expect, whatever the one that was trained earned.
     assert "Interval above that without memory: transformer, sigmoid; transformer, softmax." in page
     assert f"| {MAZE} | 816 | 816 | 816 | 816 |" in page
@@ -66,10 +66,11 @@ def test_transformers_with_changes_are_held_against_changes_alone(fake: Any, wor
 
 def test_what_memory_is_worth_is_measured_where_nothing_is_hidden(fake: Any, work: Path) -> None:
     means = {"sigmoid": 880, "softmax": 790, "lstm": 500, "perceptron": 100, "sighted": 900}
+    means |= {"sigmoid_changes": 700, "softmax_changes": 830, "changes_alone": 700}
     fake.change = lambda report: {**report, "eval_returns": [means[report["learner"]] + report["seed"]]}
     result = measure(Options(env=CHEETAH, seeds=2, steps=2000, jobs=1, work=work), lambda _: None)
     # Nine tenths of the way from 100 to 900 are 820.
-    assert result.summary()["solved by"] == "transformer, sigmoid"
+    assert result.summary()["solved, which begins at 820, by"] == "transformer, sigmoid; softmax, changes"
     assert "*Velocities seen*" in result.description()
     sighted = memory.training(memory.SIGHTED, CHEETAH, 0, 1000)
     blind = memory.training(NONE, CHEETAH, 0, 1000)

@@ -90,6 +90,8 @@ _KERNELS: dict[str, Any] = {
 _PRODUCTS = {"forward": 2, "specialised forward": 2, "query gradient": 3, "key gradient": 4, "fused gradients": 5}
 _WITH_PART_GRADIENTS = ("short backward", "query gradient")
 _DECODE_WINDOW = 128
+_UNIT_STRIDES = ("stride_kcd", "stride_vcd", "stride_count")
+"""Of a cache as it is made. Launching a kernel, Triton compiles it for a number that is one."""
 _LOCAL = ("LDL", "STL")
 _FLOATS = ("scale", "constant", "grad_scale")
 _INTEGER_POINTERS = ("row_start", "row_end", "kv_lens")
@@ -369,6 +371,7 @@ def _source(kernel: Any, configuration: Configuration) -> ASTSource:
     if configuration.kernel.startswith("decode"):
         constants |= {"PARTS": configuration.kernel == "decode part", "BLOCK": tiling.keys}
         constants |= {"GROUP": tiling.rows, "BLOCK_G": tiling.rows, "WINDOW": _DECODE_WINDOW}
+        constants |= dict.fromkeys(_UNIT_STRIDES, 1)
     constants |= dict(configuration.others)
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     signature, attributes = {}, {}

@@ -115,6 +115,36 @@ def test_every_branch_of_the_sigmoid_is_small_in_relative_error() -> None:
     assert out.flatten().tolist() == pytest.approx([0.0, 1.0], abs=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["exact", "newton", "tanh"])
+@pytest.mark.parametrize("bias", ["head", "count", -1.0])
+@pytest.mark.parametrize("broken", ["q", "k", "v", "bias"])
+def test_what_is_not_a_number_comes_out_as_such(broken: str, bias: Any, mode: str) -> None:
+    tensors = dict(zip("qkv", Case("").tensors(torch.float16), strict=True))
+    tensors["bias"] = torch.tensor([-1.0, -2.0])
+    tensors[broken][(0,) * tensors[broken].ndim] = float("nan")
+    options: dict[str, Any] = {**tensors, "layout": "bhtd", "bias": tensors["bias"] if bias == "head" else bias}
+    expected = sigmoid_attention(**options, backend="eager")
+    assert expected.isnan().any() == (broken != "bias" or bias == "head")
+    found = sigmoid_attention(**options, backend="triton", sigmoid_mode=mode)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("bias", ["head", "count"])
+@pytest.mark.parametrize("broken", ["q", "k", "v", "bias"])
+def test_what_is_not_a_number_comes_out_of_a_step(broken: str, bias: str) -> None:
+    given = {"q": torch.randn(2, 2, 4), "k": torch.randn(2, 1, 4), "v": torch.randn(2, 1, 4), "bias": -torch.ones(2)}
+    given = {name: tensor.half() for name, tensor in given.items()}
+    given[broken][(0,) * given[broken].ndim] = float("nan")
+    if bias == "count":
+        given.pop("bias")
+    found, expected = (
+        sigmoid_attention_step(**given, cache=RingCache.empty(2, 1, 8, 4, dtype=torch.float16), backend=backend)  # type: ignore[arg-type]
+        for backend in ("triton", "eager")
+    )
+    assert expected.isnan().any() == (broken in given)
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("tiled", [False, True], ids=["short", "tiled"])
 def test_episodes_do_not_touch_each_other(tiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if tiled:
@@ -215,6 +245,51 @@ def test_steps_with_a_ring_buffer(bias: Any, dtype: torch.dtype, error: float) -
     # The interpreter truncates where it should round to bfloat16; what is stored here needs no rounding.
     assert torch.equal(fast.k.nan_to_num(), slow.k.nan_to_num())
     assert torch.equal(fast.v.nan_to_num(), slow.v.nan_to_num())
+
+
+@pytest.mark.parametrize("wide", ["k", "v", "count", "slopes", "bias", "inputs"])
+def test_strides_of_a_step_are_followed(wide: str) -> None:
+    heads, kv_heads, dim, value_dim, window = 4, 2, 5, 3, 4
+    fast, slow = (RingCache.empty(2, kv_heads, window, dim, value_dim) for _ in range(2))
+    slopes, bias = torch.linspace(0.1, 0.4, heads), torch.linspace(-2, -1, heads)
+    if wide in ("k", "v"):
+        # As a storage of (B, Hkv, d, W) has them.
+        setattr(fast, wide, getattr(fast, wide).transpose(2, 3).contiguous().transpose(2, 3))
+    elif wide == "count":
+        fast.count = torch.zeros(2, 2, dtype=torch.int64)[:, 0]
+    elif wide == "slopes":
+        slopes = slopes.repeat_interleave(2)[::2]
+    elif wide == "bias":
+        bias = bias.repeat_interleave(2)[::2]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(6):
+        shapes = (heads, dim), (kv_heads, dim), (kv_heads, value_dim)
+        given = [torch.randn(2, *shape, generator=generator) for shape in shapes]
+        if wide == "inputs":
+            given = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in given]
+        found, expected = (
+            sigmoid_attention_step(*given, cache, bias=bias, alibi_slopes=slopes, backend=backend)
+            for cache, backend in ((fast, "triton"), (slow, "eager"))
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        for ours, right in ((fast.k, slow.k), (fast.v, slow.v), (fast.count, slow.count)):
+            assert torch.equal(ours, right)
+
+
+def test_no_slope_is_read_beyond_the_last() -> None:
+    """Of fewer slopes than heads: refused, or shared as plain operations share them."""
+    q, k, v = torch.randn(1, 4, 5), torch.randn(1, 2, 5), torch.randn(1, 2, 5)
+    found: list[Tensor] = []
+    caches = [RingCache.empty(1, 2, 4, 5) for _ in range(2)]
+    try:
+        for _ in range(3):
+            found = [
+                sigmoid_attention_step(q, k, v, cache, alibi_slopes=torch.tensor([0.5]), backend=backend)  # type: ignore[arg-type]
+                for cache, backend in zip(caches, ("triton", "eager"), strict=True)
+            ]
+        torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+    except UserError as error:
+        assert "alibi_slopes" in str(error)
 
 
 @pytest.mark.parametrize(("parts", "bias"), [(2, "count"), (3, "alibi"), (9, "count")])

@@ -66,8 +66,8 @@ def _together(tensors: Sequence[Tensor | None], options: Mapping[str, Any]) -> P
 class _Attention(torch.autograd.Function):
     """Saves its inputs alone: weights are computed again.
 
-    All that the backward pass reads is saved by autograd, masks included, and nothing else is kept: so a change in place
-    is noticed, and hooks of saved tensors decide where they are meanwhile.
+    All that the backward pass reads is saved by autograd, masks included, and nothing else is kept. So changes in place
+    are noticed, and hooks of saved tensors decide where they are meanwhile.
     """
 
     @staticmethod

@@ -277,19 +277,16 @@ def test_strides_of_a_step_are_followed(wide: str) -> None:
 
 
 def test_no_slope_is_read_beyond_the_last() -> None:
-    """Of fewer slopes than heads: refused, or shared as plain operations share them."""
+    """One slope is shared by all heads, as plain operations share it."""
+    launch_decode = pytest.importorskip("rlstab.kernels.sigmoid_attention.launch_decode")
     q, k, v = torch.randn(1, 4, 5), torch.randn(1, 2, 5), torch.randn(1, 2, 5)
-    found: list[Tensor] = []
     caches = [RingCache.empty(1, 2, 4, 5) for _ in range(2)]
-    try:
-        for _ in range(3):
-            found = [
-                sigmoid_attention_step(q, k, v, cache, alibi_slopes=torch.tensor([0.5]), backend=backend)  # type: ignore[arg-type]
-                for cache, backend in zip(caches, ("triton", "eager"), strict=True)
-            ]
-        torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
-    except UserError as error:
-        assert "alibi_slopes" in str(error)
+    for _ in range(3):
+        found, expected = (
+            launch_decode.step(q, k, v, caches[0], 1.0, None, torch.tensor([0.5])),
+            launch_decode.step(q, k, v, caches[1], 1.0, None, torch.full((4,), 0.5)),
+        )
+        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(("parts", "bias"), [(2, "count"), (3, "alibi"), (9, "count")])
@@ -355,6 +352,59 @@ def test_a_gpu_with_many_multiprocessors_divides_by_itself(monkeypatch: pytest.M
         expected = sigmoid_attention_step(q, k, v, RingCache.empty(1, 2, 64, 4), backend="eager")
         torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
         assert len(launched) == divided
+
+
+def test_half_the_keys_where_there_is_little_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("", queries=70, keys=70, dim=256, value_dim=256, heads=1, kv_heads=1, batch=1)
+    real, seen = launch._start, []
+
+    def start(problem: Any, kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+        if kernel is launch._key_gradient:
+            seen.append((constants["BLOCK_M"], constants["BLOCK_N"]))
+        real(problem, kernel, grid, *arguments, **constants)
+
+    monkeypatch.setattr(launch, "_start", start)
+    for shared in (232_448, 101_376):
+        monkeypatch.setattr(launch, "shared_memory", lambda device, limit=shared: limit)
+        q, k, v = (tensor.requires_grad_() for tensor in case.tensors(torch.float16))
+        sigmoid_attention(q, k, v, layout="bhtd", backend="triton").sum().backward()
+    assert seen == [(64, 32), (32, 32)]
+
+
+def test_a_tile_that_does_not_fit_the_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = pytest.importorskip("triton.runtime.errors")
+
+    class TooLarge:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            raise errors.OutOfResources(131_072, 101_376, "shared memory")
+
+    monkeypatch.setattr(launch, "_one_forward", TooLarge())
+    q, k, v = Case("", dim=40, value_dim=48).tensors(torch.float16)
+    told = "131072 of shared memory for head dimension 48 in torch.float16, cpu has 101376: use backend='eager'$"
+    with pytest.raises(UserError, match=told):
+        sigmoid_attention(q, k, v, layout="bhtd", backend="triton")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"bias": -3.6}, True),
+        ({"bias": -3.4}, False),
+        ({"bias": "count", "keys": 34}, True),
+        ({"bias": "count", "keys": 33}, False),
+        ({"bias": "count", "keys": 34, "causal": True, "window": 20}, False),
+        ({"bias": -3.6, "sigmoid_mode": "newton"}, False),
+    ],
+)
+def test_a_warning_where_the_hardware_s_tanh_is_mostly_error(
+    options: dict[str, Any], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    launch._say_once.cache_clear()
+    q, k, v = Case("", queries=1, keys=options.pop("keys", 7)).tensors(torch.float32)
+    for _ in range(2):
+        sigmoid_attention(q, k, v, **{"layout": "bhtd", "backend": "triton", "sigmoid_mode": "tanh", **options})
+    assert len(caplog.messages) == told
+    assert all("sigmoid_mode='tanh' has no relative accuracy left" in message for message in caplog.messages)
 
 
 def test_double_precision_is_the_reference_s() -> None:

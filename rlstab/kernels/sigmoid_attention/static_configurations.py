@@ -69,7 +69,9 @@ _COMPILED_WITH: dict[str, tuple[str, ...]] = {
     "decode part": ("",),
 }
 """Those that matter to each kernel: each that takes registers on its own, and all together."""
-_DIMS_WITH_OPTIONS = {torch.bfloat16: (32, 64, 128, 256), torch.float32: (32, 64, 128)}
+_DIMS_WITH_ALL = {torch.bfloat16: (32, 64, 128, 256), torch.float32: (32, 64, 128)}
+_DIMS_WITH_ONE = {torch.bfloat16: (64, 128), torch.float32: (64,)}
+"""Head dimensions that are compiled with all options together, and with one at a time."""
 _DECODE_WINDOW = 128
 _UNIT_STRIDES = ("stride_kcd", "stride_vcd", "stride_count")
 """Of a cache as it is made. Launching a kernel, Triton compiles it for a number that is one."""
@@ -108,7 +110,7 @@ def shipped(architecture: int) -> Iterator[Configuration]:
     Without options all of it; with options what takes most registers: the longest windows, and episodes for masks.
     """
     if architecture in DESKTOP:
-        for head_dim in _HEAD_DIMS[2:]:
+        for head_dim in (128, 256):
             for options in ("", "all"):
                 yield from _any_length(head_dim, torch.bfloat16, "newton", architecture, options)
         return
@@ -120,7 +122,7 @@ def shipped(architecture: int) -> Iterator[Configuration]:
             continue
         for head_dim in _HEAD_DIMS:
             for options in _OPTIONS:
-                if not options or head_dim in _DIMS_WITH_OPTIONS[dtype]:
+                if not options or head_dim in (_DIMS_WITH_ALL if options == "all" else _DIMS_WITH_ONE)[dtype]:
                     yield from _of_dimension(head_dim, dtype, mode, architecture, options)
         tiling = Tiling(1, launch_decode._SUM_BLOCK, launch_decode._SUM_WARPS, num_stages=3)
         yield Configuration("decode sum", 16, dtype, "episodes", tiling, mode)

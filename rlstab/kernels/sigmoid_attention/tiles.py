@@ -19,6 +19,8 @@ _NEXT_WITHOUT_GROUPS = 120
 """From here on (desktop GPUs after Hopper) products are again made as on Ampere, by single warps."""
 SHARED_MEMORY = {80: 166_912, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
 """Bytes of shared memory that one block can use, by compute capability; a GPU that runs says it itself."""
+_MUCH_SHARED_MEMORY = 131_072
+"""With less, wide heads are cut smaller; the compiler for such GPUs also spills sooner than those for others."""
 TILE_COPY_DIMS = (64, 128)
 """Head dimensions of the kernels that copy whole tiles."""
 SMALLEST_TILE = 16
@@ -113,6 +115,8 @@ def forward_tiling(head_dim: int, dtype: torch.dtype, architecture: int, shared:
         return Tiling(128, 64, 4, 3)
     if head_dim <= 64:
         return Tiling(128, 64, 8, 3)
+    if head_dim == 128 and shared < _MUCH_SHARED_MEMORY:
+        return Tiling(32, 32, 4, 2)
     if head_dim <= 128:
         return Tiling(128, 64 if makes_group_products(architecture) else 32, 8, 2)
     # On Ampere more rows spill (64 x 32: 88 bytes a thread), or each score is computed twice (64 x 16).
@@ -142,7 +146,9 @@ def query_gradient_tiling(head_dim: int, dtype: torch.dtype, architecture: int, 
         return Tiling(64, 64, 4, 2)
     if head_dim <= 64:
         return Tiling(64, 64 if makes_group_products(architecture) else 32, 4, 2)
-    return Tiling(64, 32, 4, 2) if head_dim <= 128 else Tiling(32, 32, 4, 1)
+    if head_dim <= 128:
+        return Tiling(64 if shared >= _MUCH_SHARED_MEMORY else 32, 32, 4, 2)
+    return Tiling(32, 32, 4, 1)
 
 
 def key_gradient_tiling(head_dim: int, dtype: torch.dtype, architecture: int, shared: int) -> Tiling:
@@ -155,10 +161,12 @@ def key_gradient_tiling(head_dim: int, dtype: torch.dtype, architecture: int, sh
         return Tiling(64, 64, 4, 2)
     if head_dim <= 64:
         return Tiling(64 if makes_group_products(architecture) else 32, 64, 4, 2)
+    if head_dim <= 128 and shared < _MUCH_SHARED_MEMORY:
+        return Tiling(32, 32, 4, 2)
     if head_dim <= 128:
         # Half as many keys spill there with Triton 3.6.
         return Tiling(32, 128, 8, 2) if architecture == HOPPER else Tiling(32, 64, 4, 2)
-    return Tiling(64 if shared >= 131_072 else 32, 32, 8, 1)
+    return Tiling(64, 32, 8, 1) if shared >= _MUCH_SHARED_MEMORY else Tiling(64, 16, 4, 1)
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,15 @@ def _packages() -> list[Check]:
             checks.append(Check("packages", "ok", detail, core=True))
     for name, module in _MODULES.items():
         checks.append(_import(name, module))
-    return checks
+    return [*checks, _triton()]
+
+
+def _triton() -> Check:
+    # Not imported: without a GPU nothing here needs it.
+    try:
+        return Check("triton", "ok", f"{importlib.metadata.version('triton')}; attention on a GPU is compiled by it")
+    except importlib.metadata.PackageNotFoundError:
+        return Check("triton", "note", "not here; attention on a GPU is made of plain torch operations")
 
 
 def _import(name: str, module: str) -> Check:

@@ -36,6 +36,20 @@ def test_a_broken_package_fails_the_core(call, monkeypatch):
     assert "the core does not work" in out
 
 
+@pytest.mark.parametrize(("version", "level"), [("3.7.1", "ok"), (None, "note")])
+def test_triton_s_version_is_told(monkeypatch, version, level):
+    def look(name):
+        if version is None:
+            raise doctor.importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", look)
+    check = doctor._triton()
+    assert check.level == level
+    assert (version or "not here") in check.detail
+    assert not check.core
+
+
 def test_too_many_threads_are_a_problem(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
     problems = [check for check in doctor._threads() if check.level == "problem"]

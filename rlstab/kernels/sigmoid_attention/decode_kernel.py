@@ -49,9 +49,12 @@ def step_kernel(
     stride_kcb,
     stride_kch,
     stride_kcw,
+    stride_kcd,
     stride_vcb,
     stride_vch,
     stride_vcw,
+    stride_vcd,
+    stride_count,
     stride_ob,
     stride_oh,
     part_keys,
@@ -89,12 +92,14 @@ def step_kernel(
     q = tl.load(q_at, mask=in_group[:, None] & in_key[None, :], other=0.0).to(tl.float32)
     new_k = tl.load(k_ptr + far * stride_kb + kv_head * stride_kh + dims, mask=in_key, other=0.0)
     new_v = tl.load(v_ptr + far * stride_vb + kv_head * stride_vh + value_dims, mask=in_value, other=0.0)
-    before = tl.load(count_ptr + batch)
+    before = tl.load(count_ptr + batch * stride_count)
     slot, written = (before % WINDOW).to(tl.int32), tl.minimum(before + 1, WINDOW).to(tl.int32)
     k_base, v_base = (
         k_cache + far * stride_kcb + kv_head * stride_kch,
         v_cache + far * stride_vcb + kv_head * stride_vch,
     )
+    # Kept apart from the features' numbers: those of inputs are next to each other, those of a cache perhaps not.
+    k_dims, v_dims = dims * stride_kcd, value_dims * stride_vcd
     begin, end = 0, written
     if PARTS:
         begin = tl.program_id(2) * part_keys
@@ -102,8 +107,8 @@ def step_kernel(
         out_ptr += tl.program_id(2).to(tl.int64) * stride_op
     # One writes; none reads what it writes.
     if tl.program_id(2) == 0:
-        tl.store(k_base + slot * stride_kcw + dims, new_k.to(k_cache.dtype.element_ty), mask=in_key)
-        tl.store(v_base + slot * stride_vcw + value_dims, new_v.to(v_cache.dtype.element_ty), mask=in_value)
+        tl.store(k_base + slot * stride_kcw + k_dims, new_k.to(k_cache.dtype.element_ty), mask=in_key)
+        tl.store(v_base + slot * stride_vcw + v_dims, new_v.to(v_cache.dtype.element_ty), mask=in_value)
     offset = tl.zeros([BLOCK_G], tl.float32) + constant
     if BIAS == _HEAD:
         offset = -tl.load(bias + heads, mask=in_group, other=0.0).to(tl.float32) * _LOG2E
@@ -117,10 +122,10 @@ def step_kernel(
         slots = start + tl.arange(0, KEYS)
         # The new step is taken from registers: what was just stored may not be there to be read yet.
         is_old, is_new = (slots < written) & (slots != slot), slots == slot
-        k_at = k_base + slots[:, None] * stride_kcw + dims[None, :]
+        k_at = k_base + slots[:, None] * stride_kcw + k_dims[None, :]
         k = tl.load(k_at, mask=is_old[:, None] & in_key[None, :], other=0.0).to(tl.float32)
         k = tl.where(is_new[:, None], new_k.to(k_cache.dtype.element_ty).to(tl.float32)[None, :], k)
-        v_at = v_base + slots[:, None] * stride_vcw + value_dims[None, :]
+        v_at = v_base + slots[:, None] * stride_vcw + v_dims[None, :]
         v = tl.load(v_at, mask=is_old[:, None] & in_value[None, :], other=0.0).to(tl.float32)
         v = tl.where(is_new[:, None], new_v.to(v_cache.dtype.element_ty).to(tl.float32)[None, :], v)
         z = tl.fma(tl.sum(q[:, None, :] * k[None, :, :], axis=2), scale, offset[:, None])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 from rlstab.kernels.sigmoid_attention import reference
 from rlstab.kernels.sigmoid_attention.problem import Gradients, Problem
 from rlstab.kernels.sigmoid_attention.transforms import holds_several, without_autocast
+
+_TENSORS = ("q", "k", "v", "bias", "alibi_slopes", "row_start", "row_end", "kv_lens")
+"""Of a problem; the first five may have gradients."""
 
 
 class Implementation(Protocol):
@@ -31,8 +35,8 @@ def attend(problem: Problem, implementation: Implementation) -> Tensor:
     Not for forward mode or `torch.func` transforms: see `dispatch`. Where a graph of the backward pass is asked for
     (double backward), the reference makes it, in memory that grows with the square of the length.
     """
-    inputs = (problem.q, problem.k, problem.v, problem.bias_tensor, problem.alibi_slopes)
-    return _Attention.apply(*inputs, problem, implementation)  # type: ignore[no-any-return]
+    tensors, options = _apart(problem)
+    return _Attention.apply(*tensors, options, implementation)  # type: ignore[no-any-return]
 
 
 def differentiable_gradients(problem: Problem, grad_out: Tensor, needed: Sequence[bool]) -> Gradients:
@@ -46,24 +50,41 @@ def differentiable_gradients(problem: Problem, grad_out: Tensor, needed: Sequenc
     return q, k, v, bias, slopes
 
 
+def _apart(problem: Problem) -> tuple[list[Tensor | None], dict[str, Any]]:
+    """Tensors of a problem, and the rest of it by name."""
+    values = {field.name: getattr(problem, field.name) for field in fields(problem)}
+    tensors = {name: values.pop(name) for name in _TENSORS if isinstance(values[name], Tensor)}
+    return [tensors.get(name) for name in _TENSORS], values
+
+
+def _together(tensors: Sequence[Tensor | None], options: Mapping[str, Any]) -> Problem:
+    """The inverse of `_apart`."""
+    given = {name: tensor for name, tensor in zip(_TENSORS, tensors, strict=True) if tensor is not None}
+    return Problem(**given, **options)
+
+
 class _Attention(torch.autograd.Function):
-    """Saves its inputs alone: weights are computed again."""
+    """Saves its inputs alone: weights are computed again.
+
+    All that the backward pass reads is saved by autograd, masks included, and nothing else is kept. So changes in place
+    are noticed, and hooks of saved tensors decide where they are meanwhile.
+    """
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        *tensors, problem, implementation = arguments
+        *tensors, options, implementation = arguments
         ctx.save_for_backward(*tensors)
-        # The tensors are also in `problem`; kept there with their graph, they would outlive it.
-        ctx.problem, ctx.implementation = problem.detached(), implementation
-        return implementation.forward(ctx.problem)
+        ctx.options, ctx.implementation = options, implementation
+        return implementation.forward(_together(tensors, options).detached())
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad_out,) = grads
         needed = ctx.needs_input_grad[:5]
+        problem = _together(ctx.saved_tensors, ctx.options)
         # Several cotangents come as one tensor that fast code can't take apart.
         if torch.is_grad_enabled() or holds_several(grad_out):
-            found = differentiable_gradients(ctx.problem.with_tensors(*ctx.saved_tensors), grad_out, needed)
+            found = differentiable_gradients(problem, grad_out, needed)
         else:
-            found = ctx.implementation.backward(ctx.problem, grad_out, needed)
-        return (*found, None, None)
+            found = ctx.implementation.backward(problem.detached(), grad_out, needed)
+        return (*found, *[None] * (len(ctx.needs_input_grad) - len(found)))

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import functools
+import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
 
 from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import one_tile, tiled, tiled_backward, tiles
@@ -23,6 +26,10 @@ _one_backward: Any = one_tile.backward_kernel
 _forward: Any = tiled.forward_kernel
 _query_gradient: Any = tiled_backward.query_gradient_kernel
 _key_gradient: Any = tiled_backward.key_gradient_kernel
+
+_TANH_LOSES = -3.5
+"""Below this bias the hardware's tanh, which knows numbers near minus one no better than others, is mostly error."""
+_log = logging.getLogger(__name__)
 
 
 def interpreting() -> bool:
@@ -39,6 +46,11 @@ def check(problem: Problem) -> None:
         Tensors are in main memory and kernels are not interpreted, or are float64, or the warp-specialised kernel was
         asked for and does not compute this call.
     """
+    if problem.sigmoid_mode == "tanh" and _lowest_bias(problem) < _TANH_LOSES:
+        _say_once(
+            f"sigmoid_mode='tanh' has no relative accuracy left where biases are below {_TANH_LOSES}, "
+            f"here {_lowest_bias(problem):.1f}: 'newton' costs about the same"
+        )
     if problem.specialised:
         from rlstab.kernels.sigmoid_attention import launch_specialised
 
@@ -48,6 +60,18 @@ def check(problem: Problem) -> None:
         raise UserError("backend 'triton' has no float64: use backend='eager'")
     if problem.q.device.type != "cuda" and not interpreting():
         raise UserError(f"backend 'triton' needs a GPU, q is on {problem.q.device}: use backend='auto'")
+
+
+def _lowest_bias(problem: Problem) -> float:
+    """Of a call, as far as it is known without waiting for a GPU: tensors count as zero."""
+    if isinstance(problem.bias, str):
+        return -math.log(max(1, min(problem.k.shape[2], problem.window or problem.k.shape[2])))
+    return 0.0 if isinstance(problem.bias, Tensor) else float(problem.bias)
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    _log.warning(message)
 
 
 def forward(problem: Problem) -> Tensor:
@@ -75,12 +99,13 @@ def forward(problem: Problem) -> Tensor:
         *_strides(problem.q, problem.k, problem.v, out),
     )
     if tiles.fits_one_tile(problem):
-        tiling = _one_tile(problem)
-        _one_forward[heads, batch](*arguments, **_constants(problem, tiling))
+        capability = architecture(problem.q.device)
+        tiling = tiles.one_tile(num_queries, num_keys, tiles.head_block(problem), capability)
+        _start(problem, _one_forward, (heads, batch), *arguments, **_constants(problem, tiling))
     else:
         tiling = tiles.forward_tiling(*_class(problem))
         grid = (triton.cdiv(num_queries, tiling.rows), heads, batch)
-        _forward[grid](*arguments, **_constants(problem, tiling))
+        _start(problem, _forward, grid, *arguments, **_constants(problem, tiling))
     return out
 
 
@@ -99,7 +124,7 @@ def backward(problem: Problem, grad_out: Tensor, needed: Sequence[bool]) -> Grad
         dslopes = torch.zeros(batch, heads, **parts)
         for tensor in (dq, dk, dv, dbias):
             tensor.zero_()
-    elif tiles.fits_one_tile(problem):
+    elif tiles.gradients_fit_one_tile(problem, architecture(problem.q.device)):
         dslopes = torch.empty((batch, heads) if needed[4] else 1, **parts)
         _one_tile_gradients(problem, grad_out, (dq, dk, dv, dbias, dslopes), needed)
     else:
@@ -120,7 +145,13 @@ _Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 def _one_tile_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, needed: Sequence[bool]) -> None:
     dq, dk, dv, dbias, dslopes = outputs
-    _one_backward[problem.k.shape[1], problem.q.shape[0]](
+    head_dim, dtype, capability, _ = _class(problem)
+    lengths = problem.q.shape[2], problem.k.shape[2]
+    tiling = tiles.one_tile_gradients(*lengths, head_dim, dtype, capability, problem.group)
+    _start(
+        problem,
+        _one_backward,
+        (problem.k.shape[1], problem.q.shape[0]),
         problem.q,
         problem.k,
         problem.v,
@@ -131,7 +162,7 @@ def _one_tile_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, n
         problem.scale,
         *_sizes(problem),
         *_strides(problem.q, problem.k, problem.v, grad_out, dq, dk, dv),
-        **_constants(problem, _one_tile(problem)),
+        **_constants(problem, tiling),
         BIAS_GRAD=needed[3],
         SLOPES_GRAD=needed[4],
     )
@@ -153,7 +184,10 @@ def _tiled_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, need
                 return
     if needed[0] or needed[3] or needed[4]:
         tiling = tiles.query_gradient_tiling(*_class(problem))
-        _query_gradient[triton.cdiv(num_queries, tiling.rows), heads, batch](
+        _start(
+            problem,
+            _query_gradient,
+            (triton.cdiv(num_queries, tiling.rows), heads, batch),
             *inputs,
             *(dq, dbias, dslopes),
             *rows,
@@ -165,7 +199,10 @@ def _tiled_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, need
         )
     if needed[1] or needed[2]:
         tiling = tiles.key_gradient_tiling(*_class(problem))
-        _key_gradient[triton.cdiv(num_keys, tiling.keys), kv_heads, batch](
+        _start(
+            problem,
+            _key_gradient,
+            (triton.cdiv(num_keys, tiling.keys), kv_heads, batch),
             *inputs,
             *(dk, dv),
             *rows,
@@ -174,6 +211,19 @@ def _tiled_gradients(problem: Problem, grad_out: Tensor, outputs: _Outputs, need
             *_strides(*inputs, dk, dv),
             **_constants(problem, tiling),
         )
+
+
+def _start(problem: Problem, kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+    try:
+        kernel[grid](*arguments, **constants)
+    except OutOfResources as error:
+        device = problem.q.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+        dims = max(problem.q.shape[3], problem.v.shape[3])
+        raise UserError(
+            f"backend 'triton' takes {error.required} of {error.name} for head dimension {dims} in {problem.q.dtype}, "
+            f"{name} has {error.limit}: use backend='eager'"
+        ) from error
 
 
 def _prepared(problem: Problem) -> Problem:
@@ -188,14 +238,18 @@ def _prepared(problem: Problem) -> Problem:
     )
 
 
-def _class(problem: Problem) -> tuple[int, torch.dtype, int]:
-    """What tilings depend on."""
-    return tiles.head_block(problem), problem.q.dtype, architecture(problem.q.device)
+def _class(problem: Problem) -> tuple[int, torch.dtype, int, int]:
+    """What tilings of any length depend on."""
+    device = problem.q.device
+    return tiles.head_block(problem), problem.q.dtype, architecture(device), shared_memory(device)
 
 
-def _one_tile(problem: Problem) -> Tiling:
-    head_dim, _, architecture = _class(problem)
-    return tiles.one_tile(problem.q.shape[2], problem.k.shape[2], head_dim, architecture)
+@functools.cache
+def shared_memory(device: torch.device) -> int:
+    """Bytes that a program can have."""
+    if device.type != "cuda":
+        return tiles.SHARED_MEMORY[tiles.HOPPER]
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
 
 
 @functools.cache

@@ -164,8 +164,6 @@ def backward_kernel(
     far = batch.to(tl.int64)
     rows, keys = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N)
     dims, value_dims = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
-    k = load_tile(k_ptr + far * stride_kb + kv_head * stride_kh, keys, stride_kn, dims, num_keys, DIM)
-    v = load_tile(v_ptr + far * stride_vb + kv_head * stride_vh, keys, stride_vn, value_dims, num_keys, VALUE_DIM)
     length = num_keys
     if HAS_LENS:
         length = tl.minimum(tl.load(kv_lens + batch), num_keys)
@@ -175,8 +173,11 @@ def backward_kernel(
     last = last_key(position, length, CAUSAL)
     dk = tl.zeros([BLOCK_N, BLOCK_D], dtype=tl.float32)
     dv = tl.zeros([BLOCK_N, BLOCK_V], dtype=tl.float32)
-    for member in range(GROUP):
+    for member in tl.range(0, GROUP, disable_licm=True):
         head = kv_head * GROUP + member
+        # Read anew for each head: kept through all of them, in the orders that the products want, they spill.
+        k = load_tile(k_ptr + far * stride_kb + kv_head * stride_kh, keys, stride_kn, dims, num_keys, DIM)
+        v = load_tile(v_ptr + far * stride_vb + kv_head * stride_vh, keys, stride_vn, value_dims, num_keys, VALUE_DIM)
         q = load_tile(q_ptr + far * stride_qb + head * stride_qh, rows, stride_qm, dims, num_queries, DIM)
         base = grad_ptr + far * stride_gb + head * stride_gh
         grad = load_tile(base, rows, stride_gm, value_dims, num_queries, VALUE_DIM)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from rlstab.errors import UserError
+
 MEASURES: tuple[str, ...] = ("registers", "instructions", "group_products")
 SLACK = 0.1
 """A compiler's choices differ by as much without being worse."""
@@ -17,13 +19,24 @@ Baseline: TypeAlias = dict[str, dict[str, list[int]]]
 
 
 def read(file: Path) -> Baseline:
-    """Read a baseline; an empty one where there is no file."""
-    return json.loads(file.read_text(encoding="utf-8"))["configurations"] if file.exists() else {}
+    """Read a baseline.
+
+    Raises
+    ------
+    UserError
+        There is no such file, or it holds something else.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["configurations"]
+    except OSError as error:
+        raise UserError(f"cannot read the baseline {file}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is no baseline: write one with --write-baseline") from error
 
 
 def write(file: Path, rows: Sequence[Mapping[str, Any]], version: str) -> None:
     """Put figures in the place of those of the same version and configurations; all others stay."""
-    known = read(file)
+    known = read(file) if file.exists() else {}
     for row in rows:
         known.setdefault(key(row), {})[version] = [row[measure] for measure in MEASURES]
     lines = [f"  {json.dumps(name)}: {json.dumps(dict(sorted(known[name].items())))}" for name in sorted(known)]

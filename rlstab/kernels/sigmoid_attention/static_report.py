@@ -18,7 +18,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,23 +35,17 @@ except ImportError:
     raise
 
 from rlstab.errors import UserError
-from rlstab.kernels.sigmoid_attention import (
-    decode_kernel,
-    fused_backward,
-    launch_decode,
-    one_tile,
-    specialised,
-    static_baseline,
-    tiled,
-    tiled_backward,
-    tiles,
-)
+from rlstab.kernels.sigmoid_attention import static_baseline, tiles
 from rlstab.kernels.sigmoid_attention.disassembly import disassembled, special_loops
-from rlstab.kernels.sigmoid_attention.tiles import BIAS_CONSTANT, BIAS_COUNT, Tiling
+from rlstab.kernels.sigmoid_attention.static_configurations import (
+    ARCHITECTURES,
+    DESKTOP,
+    KERNELS,
+    Configuration,
+    constants_of,
+    shipped,
+)
 
-ARCHITECTURES = (80, 90, 100)
-SHARED_MEMORY = {80: 166_912, 90: 232_448, 100: 232_448}
-"""Bytes of shared memory that one block can use, by compute capability."""
 REGISTERS = 65_536
 """Registers of a multiprocessor."""
 SPILLED_BESIDE_LOOPS, REGISTERS_LEFT = 16, 128
@@ -75,49 +69,11 @@ TENSOR_OPERATIONS, SPECIAL_OPERATIONS, ISSUED_OPERATIONS = 4096, 16, 128
 MULTIPROCESSORS, CLOCK_HZ = 132, 1.83e9
 
 _TYPES = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
-_KERNELS: dict[str, Any] = {
-    "short forward": one_tile.forward_kernel,
-    "short backward": one_tile.backward_kernel,
-    "forward": tiled.forward_kernel,
-    "specialised forward": specialised.forward_kernel,
-    "query gradient": tiled_backward.query_gradient_kernel,
-    "key gradient": tiled_backward.key_gradient_kernel,
-    "fused gradients": fused_backward.gradient_kernel,
-    "decode": decode_kernel.step_kernel,
-    "decode part": decode_kernel.step_kernel,
-    "decode sum": decode_kernel.sum_kernel,
-}
 _PRODUCTS = {"forward": 2, "specialised forward": 2, "query gradient": 3, "key gradient": 4, "fused gradients": 5}
-_WITH_PART_GRADIENTS = ("short backward", "query gradient")
-_DECODE_WINDOW = 128
 _LOCAL = ("LDL", "STL")
 _FLOATS = ("scale", "constant", "grad_scale")
 _INTEGER_POINTERS = ("row_start", "row_end", "kv_lens")
 _FLOAT_POINTERS = ("bias", "slopes", "part_ptr", "dq_sum_ptr", "dbias_ptr", "dslopes_ptr")
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """One kernel as it is launched for some class of calls."""
-
-    kernel: str
-    head_dim: int
-    dtype: torch.dtype
-    masks: str
-    """``dense``: none, with a constant bias; ``plain``: causal; ``window``: also a window; ``episodes``: also episode
-    starts and a bias by count."""
-    tiling: Tiling
-    mode: str
-    precision: str = "ieee"
-    """Of products of float32."""
-    others: tuple[tuple[str, Any], ...] = ()
-    """Constants of the kernel that are other than what all this says."""
-
-    def name(self) -> str:
-        """What it is called in reports."""
-        dtype = str(self.dtype).removeprefix("torch.")
-        shape = f"{self.tiling.rows}x{self.tiling.keys}"
-        return f"{self.kernel} d{self.head_dim} {dtype} {self.masks} {shape} {self.tiling.num_warps} warps {self.mode}"
 
 
 @dataclass(frozen=True)
@@ -154,45 +110,6 @@ class Figures:
     instructions: int
 
 
-def shipped(architecture: int) -> Iterator[Configuration]:
-    """Every configuration that `tiles` can choose for the head dimensions that policies have."""
-    kinds = [(torch.bfloat16, "newton"), (torch.float32, "exact")]
-    if architecture == tiles.HOPPER:
-        # Code for both half precisions differs in the type of products only: one architecture is enough.
-        kinds.append((torch.float16, "newton"))
-    for dtype, mode in kinds:
-        for head_dim in (16, 32, 64, 128, 256):
-            for length in (16, 32, 64, 128):
-                if length > tiles.longest_one_tile(head_dim, dtype):
-                    continue
-                for kernel in ("short forward", "short backward"):
-                    tiling = tiles.one_tile(length, length, head_dim, architecture)
-                    yield Configuration(kernel, head_dim, dtype, "episodes", tiling, mode)
-            for kernel, choose in (
-                ("forward", tiles.forward_tiling),
-                ("query gradient", tiles.query_gradient_tiling),
-                ("key gradient", tiles.key_gradient_tiling),
-            ):
-                for masks in ("plain", "episodes"):
-                    yield Configuration(kernel, head_dim, dtype, masks, choose(head_dim, dtype, architecture), mode)
-            if architecture == tiles.HOPPER and dtype != torch.float32 and head_dim in tiles.TILE_COPY_DIMS:
-                for masks in ("dense", "plain", "episodes"):
-                    yield Configuration("fused gradients", head_dim, dtype, masks, tiles.fused_tiling(head_dim), mode)
-                for masks in ("dense", "plain", "window"):
-                    tiling = tiles.specialised_tiling(head_dim)
-                    yield Configuration("specialised forward", head_dim, dtype, masks, tiling, mode)
-            for group in (1, 4):
-                for kernel in ("decode", "decode part"):
-                    yield Configuration(kernel, head_dim, dtype, "episodes", _decode_tiling(group), mode)
-        tiling = Tiling(1, launch_decode._SUM_BLOCK, launch_decode._SUM_WARPS, num_stages=3)
-        yield Configuration("decode sum", 16, dtype, "episodes", tiling, mode)
-
-
-def _decode_tiling(group: int) -> Tiling:
-    # Its launch leaves the stages to Triton, which takes three.
-    return Tiling(group, launch_decode._KEYS_A_TILE, launch_decode._NUM_WARPS, num_stages=3)
-
-
 def compile_one(configuration: Configuration, architecture: int) -> Figures:
     """Compile a configuration and read what came of it.
 
@@ -201,7 +118,7 @@ def compile_one(configuration: Configuration, architecture: int) -> Figures:
     UserError
         The compiler refuses it, or its tools are missing.
     """
-    kernel = _KERNELS[configuration.kernel]
+    kernel = KERNELS[configuration.kernel]
     source = _source(kernel, configuration)
     options = {"num_warps": configuration.tiling.num_warps, "num_stages": configuration.tiling.num_stages}
     try:
@@ -253,7 +170,7 @@ def broken_bounds(figures: Figures, configuration: Configuration) -> list[str]:
     problems = []
     if figures.stack > _allowed_spill(figures):
         problems.append(f"spills registers ({figures.stack} bytes a thread)")
-    if figures.shared > SHARED_MEMORY[figures.architecture]:
+    if figures.shared > tiles.SHARED_MEMORY[figures.architecture]:
         problems.append(f"needs {figures.shared} bytes of shared memory")
     if figures.registers * 32 * figures.warps > REGISTERS:
         problems.append(f"needs {figures.registers} registers in {32 * figures.warps} threads")
@@ -287,7 +204,7 @@ def _broken_products(figures: Figures, configuration: Configuration) -> list[str
     """Whether tensor cores make the products, and each loop no more than its special-function operations a score."""
     problems = []
     if configuration.dtype != torch.float32:
-        if figures.architecture >= tiles.HOPPER and _wide(configuration) and not figures.group_products:
+        if tiles.makes_group_products(figures.architecture) and _wide(configuration) and not figures.group_products:
             problems.append("makes its products without the tensor cores' group instructions")
         if not figures.group_products and not figures.warp_products:
             problems.append("makes its products without tensor cores")
@@ -299,7 +216,8 @@ def _broken_products(figures: Figures, configuration: Configuration) -> list[str
     if worst > allowed:
         problems.append(f"takes {worst} special-function operations for {figures.scores} scores in a loop")
     # To overlap products with weights, Triton takes the first turn of a loop out of it from Blackwell on.
-    peeled = loops if figures.architecture >= BLACKWELL else 0
+    peels = figures.architecture >= BLACKWELL and tiles.makes_group_products(figures.architecture)
+    peeled = loops if peels else 0
     outside = allowed * (peeled if loops else 1)
     if figures.special_outside > outside:
         problems.append(f"takes {figures.special_outside} special-function operations outside of loops")
@@ -309,12 +227,18 @@ def _broken_products(figures: Figures, configuration: Configuration) -> list[str
 
 
 def _loops_over_scores(configuration: Configuration) -> int:
-    """One for each kind of tile, or for each half of the rows; none where there is a single tile."""
+    """One for each kind of tile, or for each half of the rows; of a single tile one over heads, or none."""
+    constants = constants_of(configuration)
     if configuration.kernel.startswith("short"):
-        return 0
+        return int(configuration.kernel == "short backward" and constants["GROUP"] > 1)
     if configuration.kernel.startswith("fused"):
         return 1
-    return 2 if configuration.masks == "plain" or configuration.kernel.startswith("specialised") else 3
+    if configuration.kernel.startswith("specialised"):
+        return 2
+    begins, ends = constants["HAS_WINDOW"] or constants["HAS_START"], constants["CAUSAL"]
+    if configuration.kernel == "key gradient":
+        begins, ends = ends, begins
+    return 1 + bool(begins) + bool(ends or constants["HAS_LENS"])
 
 
 def bound_tflops(figures: Figures, configuration: Configuration) -> float | None:
@@ -345,32 +269,7 @@ def _wide(configuration: Configuration) -> bool:
 
 
 def _source(kernel: Any, configuration: Configuration) -> ASTSource:
-    tiling, masks = configuration.tiling, configuration.masks
-    constants: dict[str, Any] = {
-        "GROUP": 1,
-        "DIM": configuration.head_dim,
-        "VALUE_DIM": configuration.head_dim,
-        "BLOCK_M": tiling.rows,
-        "BLOCK_N": tiling.keys,
-        "BLOCK_D": configuration.head_dim,
-        "BLOCK_V": configuration.head_dim,
-        "CAUSAL": masks != "dense",
-        "HAS_WINDOW": masks in ("window", "episodes"),
-        "HAS_START": masks == "episodes",
-        "HAS_LENS": False,
-        "BIAS": BIAS_COUNT if masks == "episodes" else BIAS_CONSTANT,
-        "ALIBI": False,
-        "MODE": configuration.mode,
-        "PRECISION": configuration.precision,
-        "INTERPRET": False,
-    }
-    if configuration.kernel in _WITH_PART_GRADIENTS:
-        constants |= {"BIAS_GRAD": False, "SLOPES_GRAD": False}
-    if configuration.kernel.startswith("decode"):
-        constants |= {"PARTS": configuration.kernel == "decode part", "BLOCK": tiling.keys}
-        constants |= {"GROUP": tiling.rows, "BLOCK_G": tiling.rows, "WINDOW": _DECODE_WINDOW}
-    constants |= dict(configuration.others)
-    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    constants = constants_of(configuration)
     signature, attributes = {}, {}
     for index, name in enumerate(kernel.arg_names):
         dtype = configuration.dtype
@@ -410,7 +309,8 @@ def _judge(job: tuple[Configuration, int]) -> tuple[dict[str, Any], list[str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compile what is asked for, print a line a configuration, and say whether all bounds hold (exit status)."""
     parser = argparse.ArgumentParser(description="Compiles the shipped kernels without a GPU and holds them to bounds.")
-    parser.add_argument("--architectures", type=int, nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES)
+    every = (*ARCHITECTURES, *DESKTOP)
+    parser.add_argument("--architectures", type=int, nargs="+", default=every, choices=every)
     parser.add_argument("--only", default="", help="only configurations whose line contains this")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--quiet", action="store_true", help="print what is broken and the last line only")
@@ -430,7 +330,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"no shipped configuration is called {given.only!r}", file=sys.stderr)
         return 2
     baseline_file: Path | None = given.baseline
-    baseline = None if baseline_file is None or given.write_baseline else static_baseline.read(baseline_file)
+    baseline = None
+    if baseline_file is not None and not given.write_baseline:
+        try:
+            baseline = static_baseline.read(baseline_file)
+        except UserError as error:
+            parser.error(str(error))
     rows, broken = [], 0
     with concurrent.futures.ProcessPoolExecutor(given.jobs) as pool:
         for (configuration, architecture), (figures, problems) in zip(jobs, pool.map(_judge, jobs), strict=True):

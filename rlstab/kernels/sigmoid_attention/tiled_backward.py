@@ -262,18 +262,21 @@ def _add_key_gradients(
     q_base,
     grad_base,
     bias,
+    slopes,
     starts,
+    stride_qh,
     stride_qm,
+    stride_gh,
     stride_gm,
     scale,
     constant,
-    slope,
     batch,
     head,
     shift,
     length,
     num_queries,
     window,
+    GROUP: tl.constexpr,
     DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -289,12 +292,19 @@ def _add_key_gradients(
     PRECISION: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
-    """Add what the rows ``low`` to ``high - 1`` bring to the gradients of some keys."""
+    """Add what the rows ``low`` to ``high - 1`` of ``GROUP`` heads bring to the gradients of some keys.
+
+    ``head`` is the first of them. One loop for all heads: around a loop for each, registers spill.
+    """
     dims, value_dims = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
-    for start in tl.range(low, high, BLOCK_M):
+    start = low
+    for turn in tl.range(low, low + (high - low) * GROUP, BLOCK_M):
+        if GROUP == 1:
+            start = turn
         rows = start + tl.arange(0, BLOCK_M)
-        q = load_tile(q_base, rows, stride_qm, dims, num_queries, DIM)
-        grad = load_tile(grad_base, rows, stride_gm, value_dims, num_queries, VALUE_DIM)
+        slope = slope_of(slopes, head, ALIBI)
+        q = load_tile(q_base + head * stride_qh, rows, stride_qm, dims, num_queries, DIM)
+        grad = load_tile(grad_base + head * stride_gh, rows, stride_gm, value_dims, num_queries, VALUE_DIM)
         row = tl.minimum(rows, num_queries - 1)
         position = row + shift
         # Dropped by the compiler where neither a mask nor a bias needs them.
@@ -309,6 +319,10 @@ def _add_key_gradients(
         t = p * product(v, tl.trans(grad), PRECISION, INTERPRET)
         ds = tl.fma(-p, t, t)
         dk += product(ds.to(q.dtype), q, PRECISION, INTERPRET)
+        if GROUP > 1:
+            start += BLOCK_M
+            head = tl.where(start < high, head, head + 1)
+            start = tl.where(start < high, start, low)
     return dk, dv
 
 
@@ -395,52 +409,51 @@ def key_gradient_kernel(
     )
     dk = tl.zeros([BLOCK_N, BLOCK_D], dtype=tl.float32)
     dv = tl.zeros([BLOCK_N, BLOCK_V], dtype=tl.float32)
-    for member in range(GROUP):
-        head = kv_head * GROUP + member
-        q_base, grad_base = q_ptr + far * stride_qb + head * stride_qh, grad_ptr + far * stride_gb + head * stride_gh
-        slope = slope_of(slopes, head, ALIBI)
-        for part in tl.static_range(3):
-            if part == 1 or (part == 0 and CAUSAL) or (part == 2 and (HAS_WINDOW or HAS_START or HAS_LENS)):
-                at = low if part == 0 else body_low if part == 1 else body_high
-                until = body_low if part == 0 else body_high if part == 1 else high
-                dk, dv = _add_key_gradients(
-                    dk,
-                    dv,
-                    k,
-                    v,
-                    keys,
-                    at,
-                    until,
-                    q_base,
-                    grad_base,
-                    bias,
-                    starts,
-                    stride_qm,
-                    stride_gm,
-                    scale,
-                    constant,
-                    slope,
-                    batch,
-                    head,
-                    shift,
-                    length,
-                    num_queries,
-                    window,
-                    DIM,
-                    VALUE_DIM,
-                    BLOCK_M,
-                    BLOCK_D,
-                    BLOCK_V,
-                    part != 1,
-                    CAUSAL,
-                    HAS_WINDOW,
-                    HAS_START,
-                    BIAS,
-                    ALIBI,
-                    MODE,
-                    PRECISION,
-                    INTERPRET,
-                )
+    for part in tl.static_range(3):
+        if part == 1 or (part == 0 and CAUSAL) or (part == 2 and (HAS_WINDOW or HAS_START or HAS_LENS)):
+            at = low if part == 0 else body_low if part == 1 else body_high
+            until = body_low if part == 0 else body_high if part == 1 else high
+            dk, dv = _add_key_gradients(
+                dk,
+                dv,
+                k,
+                v,
+                keys,
+                at,
+                until,
+                q_ptr + far * stride_qb,
+                grad_ptr + far * stride_gb,
+                bias,
+                slopes,
+                starts,
+                stride_qh,
+                stride_qm,
+                stride_gh,
+                stride_gm,
+                scale,
+                constant,
+                batch,
+                kv_head * GROUP,
+                shift,
+                length,
+                num_queries,
+                window,
+                GROUP,
+                DIM,
+                VALUE_DIM,
+                BLOCK_M,
+                BLOCK_D,
+                BLOCK_V,
+                part != 1,
+                CAUSAL,
+                HAS_WINDOW,
+                HAS_START,
+                BIAS,
+                ALIBI,
+                MODE,
+                PRECISION,
+                INTERPRET,
+            )
     base = dk_ptr + far * stride_dkb + kv_head * stride_dkh
     store_tile(base, keys, stride_dkn, dims, num_keys, DIM, dk * grad_scale)
     store_tile(dv_ptr + far * stride_dvb + kv_head * stride_dvh, keys, stride_dvn, value_dims, num_keys, VALUE_DIM, dv)

@@ -33,8 +33,9 @@ def sigmoid(z, count, MODE: tl.constexpr, BIAS: tl.constexpr, INTERPRET: tl.cons
     two Newton steps, one such operation, relative error 7e-6. ``tanh``: the hardware's tanh; its error is absolute.
     """
     if MODE == "newton":
-        # Beyond 2^120 the seed would leave the normal numbers; the sigmoid is zero there in any precision.
-        power = tl.exp2(tl.minimum(z, 96.0 if BIAS == _COUNT else 120.0))
+        # Beyond 2^120 the seed would leave the normal numbers; the sigmoid is zero there in any precision. A minimum
+        # drops what is not a number, unless it is told otherwise.
+        power = tl.exp2(tl.minimum(z, 96.0 if BIAS == _COUNT else 120.0, propagate_nan=tl.PropagateNan.ALL))
         y = tl.fma(power, count, 1.0) if BIAS == _COUNT else 1.0 + power
         r = (-y.to(tl.int32, bitcast=True) + _RECIPROCAL_SEED).to(tl.float32, bitcast=True)
         r = r * tl.fma(-y, r, 2.0)

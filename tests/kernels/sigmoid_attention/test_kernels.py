@@ -115,6 +115,36 @@ def test_every_branch_of_the_sigmoid_is_small_in_relative_error() -> None:
     assert out.flatten().tolist() == pytest.approx([0.0, 1.0], abs=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["exact", "newton", "tanh"])
+@pytest.mark.parametrize("bias", ["head", "count", -1.0])
+@pytest.mark.parametrize("broken", ["q", "k", "v", "bias"])
+def test_what_is_not_a_number_comes_out_as_such(broken: str, bias: Any, mode: str) -> None:
+    tensors = dict(zip("qkv", Case("").tensors(torch.float16), strict=True))
+    tensors["bias"] = torch.tensor([-1.0, -2.0])
+    tensors[broken][(0,) * tensors[broken].ndim] = float("nan")
+    options: dict[str, Any] = {**tensors, "layout": "bhtd", "bias": tensors["bias"] if bias == "head" else bias}
+    expected = sigmoid_attention(**options, backend="eager")
+    assert expected.isnan().any() == (broken != "bias" or bias == "head")
+    found = sigmoid_attention(**options, backend="triton", sigmoid_mode=mode)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("bias", ["head", "count"])
+@pytest.mark.parametrize("broken", ["q", "k", "v", "bias"])
+def test_what_is_not_a_number_comes_out_of_a_step(broken: str, bias: str) -> None:
+    given = {"q": torch.randn(2, 2, 4), "k": torch.randn(2, 1, 4), "v": torch.randn(2, 1, 4), "bias": -torch.ones(2)}
+    given = {name: tensor.half() for name, tensor in given.items()}
+    given[broken][(0,) * given[broken].ndim] = float("nan")
+    if bias == "count":
+        given.pop("bias")
+    found, expected = (
+        sigmoid_attention_step(**given, cache=RingCache.empty(2, 1, 8, 4, dtype=torch.float16), backend=backend)  # type: ignore[arg-type]
+        for backend in ("triton", "eager")
+    )
+    assert expected.isnan().any() == (broken in given)
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("tiled", [False, True], ids=["short", "tiled"])
 def test_episodes_do_not_touch_each_other(tiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if tiled:
@@ -217,6 +247,48 @@ def test_steps_with_a_ring_buffer(bias: Any, dtype: torch.dtype, error: float) -
     assert torch.equal(fast.v.nan_to_num(), slow.v.nan_to_num())
 
 
+@pytest.mark.parametrize("wide", ["k", "v", "count", "slopes", "bias", "inputs"])
+def test_strides_of_a_step_are_followed(wide: str) -> None:
+    heads, kv_heads, dim, value_dim, window = 4, 2, 5, 3, 4
+    fast, slow = (RingCache.empty(2, kv_heads, window, dim, value_dim) for _ in range(2))
+    slopes, bias = torch.linspace(0.1, 0.4, heads), torch.linspace(-2, -1, heads)
+    if wide in ("k", "v"):
+        # As a storage of (B, Hkv, d, W) has them.
+        setattr(fast, wide, getattr(fast, wide).transpose(2, 3).contiguous().transpose(2, 3))
+    elif wide == "count":
+        fast.count = torch.zeros(2, 2, dtype=torch.int64)[:, 0]
+    elif wide == "slopes":
+        slopes = slopes.repeat_interleave(2)[::2]
+    elif wide == "bias":
+        bias = bias.repeat_interleave(2)[::2]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(6):
+        shapes = (heads, dim), (kv_heads, dim), (kv_heads, value_dim)
+        given = [torch.randn(2, *shape, generator=generator) for shape in shapes]
+        if wide == "inputs":
+            given = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in given]
+        found, expected = (
+            sigmoid_attention_step(*given, cache, bias=bias, alibi_slopes=slopes, backend=backend)
+            for cache, backend in ((fast, "triton"), (slow, "eager"))
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        for ours, right in ((fast.k, slow.k), (fast.v, slow.v), (fast.count, slow.count)):
+            assert torch.equal(ours, right)
+
+
+def test_no_slope_is_read_beyond_the_last() -> None:
+    """One slope is shared by all heads, as plain operations share it."""
+    launch_decode = pytest.importorskip("rlstab.kernels.sigmoid_attention.launch_decode")
+    q, k, v = torch.randn(1, 4, 5), torch.randn(1, 2, 5), torch.randn(1, 2, 5)
+    caches = [RingCache.empty(1, 2, 4, 5) for _ in range(2)]
+    for _ in range(3):
+        found, expected = (
+            launch_decode.step(q, k, v, caches[0], 1.0, None, torch.tensor([0.5])),
+            launch_decode.step(q, k, v, caches[1], 1.0, None, torch.full((4,), 0.5)),
+        )
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize(("parts", "bias"), [(2, "count"), (3, "alibi"), (9, "count")])
 def test_keys_that_several_programs_share(parts: int, bias: str) -> None:
     """Environments that have just begun, whose ring is about to turn, and has turned."""
@@ -280,6 +352,59 @@ def test_a_gpu_with_many_multiprocessors_divides_by_itself(monkeypatch: pytest.M
         expected = sigmoid_attention_step(q, k, v, RingCache.empty(1, 2, 64, 4), backend="eager")
         torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
         assert len(launched) == divided
+
+
+def test_half_the_keys_where_there_is_little_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("", queries=70, keys=70, dim=256, value_dim=256, heads=1, kv_heads=1, batch=1)
+    real, seen = launch._start, []
+
+    def start(problem: Any, kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+        if kernel is launch._key_gradient:
+            seen.append((constants["BLOCK_M"], constants["BLOCK_N"]))
+        real(problem, kernel, grid, *arguments, **constants)
+
+    monkeypatch.setattr(launch, "_start", start)
+    for shared in (232_448, 101_376):
+        monkeypatch.setattr(launch, "shared_memory", lambda device, limit=shared: limit)
+        q, k, v = (tensor.requires_grad_() for tensor in case.tensors(torch.float16))
+        sigmoid_attention(q, k, v, layout="bhtd", backend="triton").sum().backward()
+    assert seen == [(64, 32), (64, 16)]
+
+
+def test_a_tile_that_does_not_fit_the_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = pytest.importorskip("triton.runtime.errors")
+
+    class TooLarge:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            raise errors.OutOfResources(131_072, 101_376, "shared memory")
+
+    monkeypatch.setattr(launch, "_one_forward", TooLarge())
+    q, k, v = Case("", dim=40, value_dim=48).tensors(torch.float16)
+    told = "131072 of shared memory for head dimension 48 in torch.float16, cpu has 101376: use backend='eager'$"
+    with pytest.raises(UserError, match=told):
+        sigmoid_attention(q, k, v, layout="bhtd", backend="triton")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"bias": -3.6}, True),
+        ({"bias": -3.4}, False),
+        ({"bias": "count", "keys": 34}, True),
+        ({"bias": "count", "keys": 33}, False),
+        ({"bias": "count", "keys": 34, "causal": True, "window": 20}, False),
+        ({"bias": -3.6, "sigmoid_mode": "newton"}, False),
+    ],
+)
+def test_a_warning_where_the_hardware_s_tanh_is_mostly_error(
+    options: dict[str, Any], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    launch._say_once.cache_clear()
+    q, k, v = Case("", queries=1, keys=options.pop("keys", 7)).tensors(torch.float32)
+    for _ in range(2):
+        sigmoid_attention(q, k, v, **{"layout": "bhtd", "backend": "triton", "sigmoid_mode": "tanh", **options})
+    assert len(caplog.messages) == told
+    assert all("sigmoid_mode='tanh' has no relative accuracy left" in message for message in caplog.messages)
 
 
 def test_double_precision_is_the_reference_s() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rlstab.errors import UserError
 from rlstab.kernels.sigmoid_attention import static_baseline
 
 COMMITTED = Path(__file__).parent / "static_baseline.json"
@@ -58,3 +59,12 @@ def test_versions_stand_beside_each_other(tmp_path: Path) -> None:
 def test_the_committed_baseline_has_both_ends_of_the_supported_versions() -> None:
     versions = {version for known in static_baseline.read(COMMITTED).values() for version in known}
     assert {"3.6.0", "3.9.0"} <= versions
+
+
+@pytest.mark.parametrize("content", [None, "{}", "not json", "[]"])
+def test_a_file_that_is_no_baseline_is_refused(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "typo.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError, match=r"typo\.json"):
+        static_baseline.read(file)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,25 @@ MODULE = "rlstab.kernels.sigmoid_attention.static_report"
 HEADER = f"""
 import dataclasses, json, sys, torch
 from {MODULE} import Configuration, broken_bounds, compile_one
+from {MODULE.replace("report", "configurations")} import KERNELS
 from {MODULE.replace("static_report", "tiles")} import Tiling
 import {MODULE} as report
+"""
+
+# Heads in groups, all else together, and a learnable bias alone, where they spilled.
+OPTIONS = """
+held = [
+    each for each in report.shipped(90)
+    if (each.kernel, each.head_dim, each.dtype, each.options) in {
+        ("key gradient", 64, torch.bfloat16, "grouped"),
+        ("short backward", 64, torch.float32, "grouped"),
+        ("short backward", 64, torch.float32, "head bias"),
+        ("short backward", 32, torch.bfloat16, "all"),
+    }
+]
+report.shipped = lambda architecture: held
+status = report.main(["--architectures", "90", "--json", "all.json"])
+sys.exit(status if len(held) == 5 else 3)
 """
 
 # A tile of scores and two sums that are too much for four warps; a gate that lets it pass is no gate.
@@ -60,14 +78,15 @@ pathlib.Path("known.json").write_text(json.dumps(known))
 assert report.main(asked) == 1
 """
 
-# What no shipped configuration has; names that the interpreter takes and the compiler refuses are found by compiling.
+# Other modes of the sigmoid, TF32 and padded dimensions are compiled, but not judged. Names that the interpreter
+# takes and the compiler refuses are found by compiling.
 REST = """
 from rlstab.kernels.sigmoid_attention.tiles import BIAS_HEAD, BIAS_ROW
 padded = (("DIM", 12), ("VALUE_DIM", 10), ("GROUP", 2), ("BLOCK_G", 2))
 gradients = (("BIAS_GRAD", True), ("SLOPES_GRAD", True))
 first = (("ALIBI", True), ("HAS_LENS", True), ("BIAS", BIAS_HEAD), *padded, *gradients)
 second = (("CAUSAL", False), ("HAS_LENS", True), ("BIAS", BIAS_ROW))
-for kernel in report._KERNELS:
+for kernel in KERNELS:
     if kernel.startswith(("specialised", "fused")):
         continue
     tiling = Tiling(2 if kernel.startswith("decode") else 16, 16, 2, 2)
@@ -75,13 +94,13 @@ for kernel in report._KERNELS:
         (torch.float16, "tanh", "ieee", first),
         (torch.float32, "exact", "tf32x3", second),
     ):
-        compile_one(Configuration(kernel, 16, dtype, "episodes", tiling, mode, precision, others), 90)
+        compile_one(Configuration(kernel, 16, dtype, "episodes", tiling, mode, precision, others=others), 90)
 large, grouped = Tiling(128, 128, 4, 2), (("GROUP", 4),)
 for mode in ("tanh", "exact"):
-    compile_one(Configuration("specialised forward", 64, torch.float16, "window", large, mode, "ieee", grouped), 90)
+    compile_one(Configuration("specialised forward", 64, torch.float16, "window", large, mode, others=grouped), 90)
 everything = (("ALIBI", True), ("HAS_LENS", True), ("BIAS", BIAS_ROW), ("GROUP", 4))
 large = Tiling(64, 128, 8, 1)
-compile_one(Configuration("fused gradients", 64, torch.float16, "episodes", large, "tanh", "ieee", everything), 90)
+compile_one(Configuration("fused gradients", 64, torch.float16, "episodes", large, "tanh", others=everything), 90)
 print("compiled")
 """
 
@@ -125,6 +144,17 @@ def test_a_planted_spill_fails_the_gate() -> None:
     assert "0 hold their bounds, 1 do not" in done.stdout
 
 
+def test_options_of_calls_hold_their_bounds() -> None:
+    done = run("-c", HEADER + OPTIONS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 hold their bounds, 0 do not" in done.stdout
+    rows = json.loads(Path("all.json").read_text())["configurations"]
+    assert all(row["stack"] == 0 for row in rows)
+    # One loop over heads, or three over tiles of all heads.
+    loops = {row["name"]: len(row["special_a_loop"]) for row in rows}
+    assert sorted(loops.values()) == [0, 1, 1, 1, 3], loops
+
+
 def test_planted_operations_are_found() -> None:
     done = run("-c", HEADER + OPERATIONS)
     dividing, twice = done.stdout.splitlines()
@@ -145,12 +175,10 @@ def test_warps_are_specialised_or_the_gate_fails() -> None:
     assert figures["special_a_loop"] == [figures["scores"]] * 2 == [64] * 2
 
 
-def test_tiles_that_are_not_copied_whole_fail_the_gate() -> None:
-    report = importlib.import_module(MODULE)
-    tiling = report.Tiling(64, 128, 8, 2)
-    fused = report.Configuration("fused gradients", 64, report.torch.bfloat16, "dense", tiling, "newton")
+def figures(report: Any, **changes: Any) -> Any:
+    """Of a kernel that holds its bounds."""
     good = report.Figures(
-        name=fused.name(),
+        name="",
         architecture=90,
         registers=200,
         stack=0,
@@ -170,10 +198,102 @@ def test_tiles_that_are_not_copied_whole_fail_the_gate() -> None:
         tile_sums=1,
         instructions=2000,
     )
-    assert report.broken_bounds(good, fused) == []
+    return dataclasses.replace(good, **changes)
+
+
+@pytest.fixture
+def report() -> Any:
+    return importlib.import_module(MODULE)
+
+
+@pytest.fixture
+def fused(report: Any) -> Any:
+    tiling = report.tiles.Tiling(64, 128, 8, 2)
+    return report.Configuration("fused gradients", 64, report.torch.bfloat16, "dense", tiling, "newton")
+
+
+def test_tiles_that_are_not_copied_whole_fail_the_gate(report: Any, fused: Any) -> None:
+    assert report.broken_bounds(figures(report), fused) == []
     for field, told in (("tile_copies", "fetches no whole tiles"), ("tile_sums", "adds no whole tiles to memory")):
-        (problem,) = report.broken_bounds(dataclasses.replace(good, **{field: 0}), fused)
+        (problem,) = report.broken_bounds(figures(report, **{field: 0}), fused)
         assert told in problem
+
+
+PEELED = {"special_outside": 32}
+BESIDE = {"registers": 128, "stack": 16, "local_accesses": 4}
+
+
+@pytest.mark.parametrize(
+    ("held", "broken", "told"),
+    [
+        # What data sheets say, less the kilobyte that the driver keeps.
+        *(
+            (
+                {"architecture": capability, "shared": (kib - 1) * 1024},
+                {"shared": (kib - 1) * 1024 + 1},
+                "shared memory",
+            )
+            for capability, kib in ((80, 164), (89, 100), (90, 228), (100, 228), (120, 100))
+        ),
+        ({"registers": 128, "warps": 16}, {"registers": 129}, "129 registers in 512 threads"),
+        ({"registers": 256}, {"registers": 257}, "257 registers in 256 threads"),
+        (BESIDE, {"stack": 17}, "spills registers (17 bytes"),
+        (BESIDE, {"registers": 129}, "spills registers (16 bytes"),
+        (BESIDE, {"local_in_loops": 1}, "spills registers (16 bytes"),
+        (BESIDE, {"special_a_loop": []}, "spills registers (16 bytes"),
+        ({}, {"stack": 4}, "spills registers (4 bytes"),
+        ({"architecture": 80, "warp_products": 9}, {"group_products": 0, "warp_products": 0}, "without tensor cores"),
+        ({}, {"group_products": 0, "warp_products": 9}, "without the tensor cores' group instructions"),
+        ({}, {"special_a_loop": [33]}, "33 special-function operations for 32 scores in a loop"),
+        ({}, {"special_outside": 1}, "1 special-function operations outside of loops"),
+        ({"architecture": 100, **PEELED}, {"special_outside": 33}, "33 special-function operations outside of loops"),
+        ({}, {"special_a_loop": [32, 32]}, "has 2 loops over scores instead of 1"),
+        ({}, {"reciprocals": 1}, "divides by a special-function operation"),
+    ],
+)
+def test_each_bound_holds_up_to_its_last_unit(
+    held: dict[str, Any], broken: dict[str, Any], told: str, report: Any, fused: Any
+) -> None:
+    assert report.broken_bounds(figures(report, **held), fused) == []
+    assert any(told in problem for problem in report.broken_bounds(figures(report, **{**held, **broken}), fused))
+
+
+def test_exact_sigmoids_take_two_operations_a_score(report: Any, fused: Any) -> None:
+    exact = dataclasses.replace(fused, mode="exact")
+    assert report.broken_bounds(figures(report, special_a_loop=[64], reciprocals=32), exact) == []
+    assert report.broken_bounds(figures(report, special_a_loop=[65], reciprocals=32), exact) != []
+
+
+def test_every_option_is_shipped(report: Any) -> None:
+    """Heads in groups, slopes, padding, biases by head and by row, and gradients of both, for every architecture."""
+    for architecture in report.ARCHITECTURES:
+        configurations = list(report.shipped(architecture))
+        assert len({each.name() for each in configurations}) == len(configurations)
+        for kernel, function in report.KERNELS.items():
+            known = [report.constants_of(each) for each in configurations if each.kernel == kernel]
+            copying = kernel.startswith(("fused", "specialised"))
+            assert bool(known) == (not copying or architecture == 90)
+            for name, values in (
+                ("GROUP", {1, 4}),
+                ("ALIBI", {False, True}),
+                ("HAS_LENS", {False, True}),
+                ("BIAS_GRAD", {False, True}),
+                ("SLOPES_GRAD", {False, True}),
+                ("BIAS", {2, 3}),
+            ):
+                if known and name in function.arg_names and (kernel, name) != ("decode part", "ALIBI"):
+                    found = {constants[name] for constants in known}
+                    assert found >= values or (kernel, name) == ("decode part", "BIAS"), (kernel, name)
+            if "BIAS_GRAD" in function.arg_names:
+                # A learnable bias a head, alone: what policies have.
+                alone = {"BIAS": 1, "BIAS_GRAD": True, "GROUP": 1, "ALIBI": False}
+                assert any(alone.items() <= constants.items() for constants in known)
+
+
+@pytest.mark.parametrize("architecture", [89, 120])
+def test_desktop_gpus_are_among_what_is_shipped(architecture: int, report: Any) -> None:
+    largest = [each for each in report.shipped(architecture) if each.head_dim == 256]
+    assert {each.kernel for each in largest} == {"forward", "query gradient", "key gradient"}
 
 
 def test_what_is_not_in_the_gate_compiles() -> None:
@@ -185,6 +305,13 @@ def test_a_name_that_is_not_shipped_is_an_error() -> None:
     done = run("-m", MODULE, "--only", "fastest")
     assert done.returncode == 2
     assert "no shipped configuration is called 'fastest'" in done.stderr
+
+
+def test_a_baseline_that_is_not_there_is_an_error() -> None:
+    done = run("-m", MODULE, "--only", "short forward d16 float32", "--baseline", "typo.json")
+    assert done.returncode == 2
+    assert "cannot read the baseline typo.json: No such file" in done.stderr
+    assert "hold their bounds" not in done.stdout
 
 
 def test_a_baseline_is_written_and_compared_with() -> None:

@@ -38,7 +38,7 @@ held = [
 ]
 report.shipped = lambda architecture: held
 status = report.main(["--architectures", "90", "--json", "all.json"])
-sys.exit(status if len(held) == 5 else 3)
+sys.exit(status if len(held) == 4 else 3)
 """
 
 # A tile of scores and two sums that are too much for four warps; a gate that lets it pass is no gate.
@@ -123,7 +123,7 @@ def test_a_shipped_configuration_holds_its_bounds() -> None:
     assert all(row["stack"] == 0 and row["registers"] > 0 for row in figures)
     assert all(row["group_products"] > 0 for row in figures)
     # One special-function operation a score.
-    assert all(row["special_outside"] == row["scores"] for row in figures)
+    assert all(row["special_outside"] + sum(row["special_a_loop"]) == row["scores"] for row in figures)
 
 
 def test_each_loop_takes_one_operation_a_score_and_has_a_bound_on_speed() -> None:
@@ -147,12 +147,12 @@ def test_a_planted_spill_fails_the_gate() -> None:
 def test_options_of_calls_hold_their_bounds() -> None:
     done = run("-c", HEADER + OPTIONS)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 hold their bounds, 0 do not" in done.stdout
+    assert "4 hold their bounds, 0 do not" in done.stdout
     rows = json.loads(Path("all.json").read_text())["configurations"]
     assert all(row["stack"] == 0 for row in rows)
     # One loop over heads, or three over tiles of all heads.
     loops = {row["name"]: len(row["special_a_loop"]) for row in rows}
-    assert sorted(loops.values()) == [0, 1, 1, 1, 3], loops
+    assert sorted(loops.values()) == [0, 1, 1, 3], loops
 
 
 def test_planted_operations_are_found() -> None:
@@ -281,9 +281,9 @@ def test_every_option_is_shipped(report: Any) -> None:
                 ("SLOPES_GRAD", {False, True}),
                 ("BIAS", {2, 3}),
             ):
-                if known and name in function.arg_names and (kernel, name) != ("decode part", "ALIBI"):
-                    found = {constants[name] for constants in known}
-                    assert found >= values or (kernel, name) == ("decode part", "BIAS"), (kernel, name)
+                # Parts of a step are the same kernel as a whole one.
+                if known and name in function.arg_names and kernel != "decode part":
+                    assert {constants[name] for constants in known} >= values, (kernel, name)
             if "BIAS_GRAD" in function.arg_names:
                 # A learnable bias a head, alone: what policies have.
                 alone = {"BIAS": 1, "BIAS_GRAD": True, "GROUP": 1, "ALIBI": False}

@@ -22,7 +22,7 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"score_bias": "head", "kv_heads": 2, "previous_action": False, "sigma_reparam": True},
     {"score_bias": "window", "positions": "none", "output_norm": True, "qk_norm": False},
     {"window": 1},
-    {"observation_change": True, "num_layers": 2, "shortcut": True},
+    {"observation_change": True, "num_layers": 2},
     {"observation_change": True, "previous_action": False, "window": 1},
 )
 

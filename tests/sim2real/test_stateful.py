@@ -26,7 +26,7 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {},
     {"attention": "softmax", "positions": "alibi", "residual": "plain", "sigma_reparam": True},
     {"score_bias": "head", "kv_heads": 1, "layer_scale": 0.5, "output_norm": True, "previous_action": False},
-    {"observation_change": True, "num_layers": 2, "shortcut": True},
+    {"observation_change": True, "num_layers": 2},
 )
 
 

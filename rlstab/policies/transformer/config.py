@@ -65,7 +65,3 @@ class TransformerConfig:
     """Whether a token holds how the observation has changed since the step before, beside the observation. Where
     observations are normalised, so are changes, by how much they usually are: from step to step positions change little
     against their range, and velocities are slow to learn without."""
-
-    shortcut: bool = False
-    """Whether the perceptrons of action and value also read what the token is made of, beside the transformer's output,
-    which is normalised and small: for control that depends on exact positions."""

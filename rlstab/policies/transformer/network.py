@@ -93,8 +93,8 @@ class Sequences:
 class TransformerActorCritic(ObservationInput):
     """Actor and critic on one transformer.
 
-    A token is a linear function of its inputs: the observation's features and, if so configured, how they have changed
-    and the action before. Actor and critic read the transformer's output and, with a shortcut, those inputs.
+    A token is a linear function of the observation's features and, if so configured, of how they have changed and of
+    the action before.
 
     Parameters
     ----------
@@ -135,10 +135,8 @@ class TransformerActorCritic(ObservationInput):
         self.embedding = nn.Linear(inputs, config.width)
         orthogonal_(self.embedding, 1.0, generator)
         self.transformer = Transformer(config, generator)
-        self.shortcut = config.shortcut
-        features = config.width + inputs * config.shortcut
-        self.actor = MLP((features, *heads.hidden_sizes, self.head.inputs), heads.activation, 0.01, generator)
-        self.critic = MLP((features, *heads.hidden_sizes, 1), heads.activation, 1.0, generator)
+        self.actor = MLP((config.width, *heads.hidden_sizes, self.head.inputs), heads.activation, 0.01, generator)
+        self.critic = MLP((config.width, *heads.hidden_sizes, 1), heads.activation, 1.0, generator)
 
     @property
     def receptive_field(self) -> int:
@@ -149,8 +147,8 @@ class TransformerActorCritic(ObservationInput):
         """Raw observations ``(N, *space.shape)`` to ``(N, size)``, not normalised."""
         return self.flat(observations, self.embedding.weight.dtype)
 
-    def inputs(self, flat: Tensor, observed: Tensor, previous: Tensor, begins: Tensor) -> Tensor:
-        """What `embedding` makes tokens of, ``(..., inputs)``.
+    def tokens(self, flat: Tensor, observed: Tensor, previous: Tensor, begins: Tensor) -> Tensor:
+        """Tokens ``(..., width)``.
 
         Parameters
         ----------
@@ -169,14 +167,10 @@ class TransformerActorCritic(ObservationInput):
             parts.append(change.masked_fill(begins[..., None], 0.0))
         if self.reads_actions:
             parts.append(previous)
-        return torch.cat(parts, dim=-1)
+        return self.embedding(torch.cat(parts, dim=-1))
 
-    def joined(self, output: Tensor, inputs: Tensor) -> Tensor:
-        """What actor and critic read, of the transformer's output ``(..., width)`` and the tokens' inputs."""
-        return torch.cat([output, inputs], dim=-1) if self.shortcut else output
-
-    def inputs_of(self, sequences: Sequences) -> Tensor:
-        """See `inputs`: those ``(B, T, inputs)`` of sequences."""
+    def embed(self, sequences: Sequences) -> Tensor:
+        """Tokens ``(B, T, width)`` of sequences."""
         batch, length = sequences.observations.shape[:2]
         begins = sequences.starts[:, -length:]
         flat = self.read(sequences.observations.flatten(0, 1)).unflatten(0, (batch, length))
@@ -188,7 +182,7 @@ class TransformerActorCritic(ObservationInput):
         if self.reads_changes:
             first = flat[:, 0] if sequences.before is None else self.read(sequences.before)
             observed = torch.cat([first[:, None], flat[:, :-1]], dim=1)
-        return self.inputs(flat, observed, previous, begins)
+        return self.tokens(flat, observed, previous, begins)
 
     @torch.no_grad()
     def learn_normalisation(self, observations: Tensor, begins: Tensor, before: Tensor) -> None:
@@ -211,21 +205,20 @@ class TransformerActorCritic(ObservationInput):
             self.change_normalizer.update(flat.diff(dim=0)[~begins])
 
     def encode(self, sequences: Sequences, keep: list[Tensor] | None = None) -> Tensor:
-        """Features ``(B, T, features)`` for actor and critic; see `Transformer.forward` for ``keep``."""
-        rows, inputs = self.segments(sequences.starts), self.inputs_of(sequences)
-        output = self.transformer(self.embedding(inputs), rows, sequences.steps, sequences.memories, keep)
-        return self.joined(output, inputs)
+        """Features ``(B, T, width)`` for actor and critic; see `Transformer.forward` for ``keep``."""
+        rows = self.segments(sequences.starts)
+        return self.transformer(self.embed(sequences), rows, sequences.steps, sequences.memories, keep)
 
     @torch.no_grad()
     def step(self, observation: Tensor, memory: Memory) -> Tensor:
-        """Features ``(B, features)`` for the next observation of each environment, which is remembered.
+        """Features ``(B, width)`` for the next observation of each environment, which is remembered.
 
         The caller sets ``memory.previous`` when it has acted, and calls ``memory.begin`` where episodes begin.
         """
         flat = self.read(observation)
-        inputs = self.inputs(flat, memory.observed, memory.previous, memory.caches[0].count == 0)
+        tokens = self.tokens(flat, memory.observed, memory.previous, memory.caches[0].count == 0)
         memory.observed = flat
-        return self.joined(self.transformer.step(self.embedding(inputs), memory.caches), inputs)
+        return self.transformer.step(tokens, memory.caches)
 
     @torch.no_grad()
     def remember(self, sequences: Sequences) -> Memory:
@@ -235,8 +228,7 @@ class TransformerActorCritic(ObservationInput):
         """
         memory = self.empty_memory(sequences.observations.shape[0])
         rows = self.segments(sequences.starts)
-        tokens = self.embedding(self.inputs_of(sequences))
-        self.transformer.prefill(tokens, rows, sequences.steps, memory.caches)
+        self.transformer.prefill(self.embed(sequences), rows, sequences.steps, memory.caches)
         memory.observed = self.read(sequences.observations[:, -1])
         return memory
 

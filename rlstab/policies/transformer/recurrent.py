@@ -42,13 +42,12 @@ class RecurrentActor(nn.Module):
         count, previous, *rest = state
         flat = network.read(observation)
         observed = rest.pop(0) if network.reads_changes else flat
-        inputs = network.inputs(flat, observed, previous, count == 0)
-        x = network.embedding(inputs)
+        x = network.tokens(flat, observed, previous, count == 0)
         after: list[Tensor] = []
         for index, block in enumerate(network.transformer.layers):
             x, keys, values = block.advance(x, rest[2 * index], rest[2 * index + 1], count)
             after += [keys, values]
-        chosen = network.head.mode(network.actor(network.joined(network.transformer.norm(x), inputs)))
+        chosen = network.head.mode(network.actor(network.transformer.norm(x)))
         action = network.head.to_environment(chosen)
         # For real numbers both are the same; clipped twice, ONNX's exporter loses one of the two.
         described = action.flatten(1) if network.head.log_std is not None else network.head.encode(chosen)

@@ -41,7 +41,7 @@ def battery() -> BatteryReport:
         impulse=np.array([0.5, 1.0]), duration=np.array([0.1]), onset=np.arange(3.0), survived=survived,
         recovered=survived,
     )  # fmt: skip
-    return BatteryReport(TASK, "P", "quick", 2, 0, cells, pushes, None, None)
+    return BatteryReport(TASK, "P", "quick", 2, 0, cells, pushes, None, ())
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def first_crossing(
 
     A guard that is zero already when the step begins (an event has just put the world there) must rise before it can
     fall; one that falls at once has its event at once, so that a reset which does not leave its guard is counted until
-    the limit.
+    the limit. What begins beyond zero waits, or has its event at once (`HybridSystem.fires_beyond`).
 
     Parameters
     ----------
@@ -42,6 +42,8 @@ def first_crossing(
     waiting = (duration > 0.0)[:, None]
     tolerance = system.guard_tolerance
     falls = waiting & (((first > tolerance) & (last <= 0.0)) | ((abs(first) <= tolerance) & (last < 0.0)))
+    if system.fires_beyond:
+        falls = falls | (waiting & (first < -tolerance))
     share = xp.full_like(first, np.inf)
     if not any_of(falls):
         none = xp.zeros_like(before.mode)
@@ -74,7 +76,8 @@ def _locate(
 
     low, high = 0.0 * duration, 0.0 * duration + 1.0
     at_low, at_high = value(low), value(high)
-    stuck = wanted & (at_low <= system.guard_tolerance)
+    beyond = wanted & (at_low < -system.guard_tolerance)
+    stuck = wanted & ~beyond & (at_low <= system.guard_tolerance)
     for power in range(1, _BISECTIONS + 1):
         if not any_of(stuck):
             break
@@ -86,7 +89,7 @@ def _locate(
         under = stuck & ~rises
         high, at_high = xp.where(under, trial, high), xp.where(under, at_trial, at_high)
         stuck = under
-    at_once = stuck
+    at_once = stuck | beyond
     open_ = wanted & ~at_once
     side = 0.0 * duration
     for _ in range(_ROUNDS):

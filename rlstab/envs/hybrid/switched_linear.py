@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 
@@ -41,11 +40,11 @@ class SwitchedLinear(HybridSystem):
     [4]
     """
 
-    modes: ClassVar = ("opposite signs", "equal signs")
-    guards: ClassVar = ("an axis from opposite signs", "an axis from equal signs")
-    state_size: ClassVar = 2
-    control_size: ClassVar = 2
-    step_s: ClassVar = 0.01
+    modes = ("opposite signs", "equal signs")
+    guards = ("an axis from opposite signs", "an axis from equal signs")
+    state_size = 2
+    control_size = 2
+    step_s = 0.01
 
     def __init__(self, *, stable: bool = False) -> None:
         self.stable = stable

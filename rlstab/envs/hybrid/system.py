@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -81,17 +81,20 @@ class HybridSystem(ABC):
     Subclasses set the class variables and write `flow`, `guard` and `reset`.
     """
 
-    modes: ClassVar[tuple[str, ...]]
-    guards: ClassVar[tuple[str, ...]]
-    state_size: ClassVar[int]
-    control_size: ClassVar[int]
-    configuration_size: ClassVar[int] = 0
-    step_s: ClassVar[float] = 0.01
+    modes: tuple[str, ...]
+    guards: tuple[str, ...]
+    state_size: int
+    control_size: int
+    configuration_size: int = 0
+    step_s: float = 0.01
     """Longest step of time, seconds."""
-    method: ClassVar[Literal["euler", "rk4"]] = "rk4"
-    event_limit: ClassVar[int] = 50
+    method: Literal["euler", "rk4"] = "rk4"
+    event_limit: int = 50
     """Events that a world may have in one stretch."""
-    guard_tolerance: ClassVar[float] = 1e-9
+    fires_beyond: bool = False
+    """Whether a guard that is negative already when a step begins has its event at once; otherwise it must rise above
+    zero first, as where only a crossing counts."""
+    guard_tolerance: float = 1e-9
     """A guard below this counts as left only just now, in the guard's unit."""
 
     @abstractmethod
@@ -207,9 +210,9 @@ class HybridSystem(ABC):
         world = int(stopped[0])
         last = next(event for event in reversed(stretch.events) if bool(event.fired[world]))
         raise EventLimitReached(
-            f"{type(self).__name__}: {len(stopped)} of {len(stretch.count)} worlds had {self.event_limit} events within "
-            f"{float(last.time[world]):.3g} s, the last of world {world} at guard '{self.guards[int(last.guard[world])]}': "
-            "Zeno behaviour, or a reset that stays on its guard"
+            f"{type(self).__name__}: {len(stopped)} of {len(stretch.count)} worlds had {self.event_limit} events "
+            f"within {float(last.time[world]):.3g} s, the last of world {world} at guard "
+            f"'{self.guards[int(last.guard[world])]}': Zeno behaviour, or a reset that stays on its guard"
         )
 
     def guard_value(self, state: HybridState, index: Array) -> Array:

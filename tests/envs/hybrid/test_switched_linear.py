@@ -11,7 +11,6 @@ from scipy.linalg import expm
 
 from rlstab.envs.hybrid.switched_linear import FAST_FIRST, SLOW_FIRST, SwitchedLinear
 
-
 # Each quarter turn takes pi / (2 sqrt 10) s, decays by exp(-0.1 t), and stretches or squeezes by sqrt 10.
 PERIOD = 2.0 * np.pi / np.sqrt(10.0)
 

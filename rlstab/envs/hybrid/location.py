@@ -48,31 +48,38 @@ def first_crossing(
     if not any_of(falls):
         none = xp.zeros_like(before.mode)
         return 0.0 * detached(duration), none, none != 0
-    plain, held, length = _cut_off(before), detached(control), detached(duration)
+    plain, end = _cut_off(before), _cut_off(after)
+    held, length = detached(control), detached(duration)
     for index in range(first.shape[1]):
         column = falls[:, index]
         if not any_of(column):
             continue
-        found = _locate(system, plain, held, length, index, column)
-        permitted = system.allowed(system.integrate(plain, held, found * length))[:, index]
+        found = _locate(system, plain, end, held, length, index, column)
+        permitted = system.allowed(system.within(plain, end, held, length, found))[:, index]
         share[:, index] = xp.where(column & permitted, found, share[:, index])
     guard = share.argmin(-1)
     best = taken(share, guard)
     fired = best < np.inf
     best = xp.where(fired, best, 0.0 * length)
     if carries_gradient(before.x, before.configuration, control, duration):
-        best = _with_gradient(system, before, control, duration, best, guard, fired)
+        best = _with_gradient(system, before, after, control, duration, best, guard, fired)
     return best, guard, fired
 
 
 def _locate(
-    system: HybridSystem, state: HybridState, control: Array, duration: Array, index: int, wanted: Array
+    system: HybridSystem,
+    before: HybridState,
+    after: HybridState,
+    control: Array,
+    duration: Array,
+    index: int,
+    wanted: Array,
 ) -> Array:
     """Root of one guard along the step where ``wanted``, by the Illinois variant of the secant method."""
-    xp = namespace(state.x)
+    xp = namespace(before.x)
 
     def value(share: Array) -> Array:
-        return system.guard(system.integrate(state, control, share * duration))[:, index]
+        return system.guard(system.within(before, after, control, duration, share))[:, index]
 
     low, high = 0.0 * duration, 0.0 * duration + 1.0
     at_low, at_high = value(low), value(high)
@@ -111,6 +118,7 @@ def _locate(
 def _with_gradient(
     system: HybridSystem,
     before: HybridState,
+    after: HybridState,
     control: Array,
     duration: Array,
     share: Array,
@@ -119,13 +127,13 @@ def _with_gradient(
 ) -> Array:
     """The same share, with the derivative that the implicit function theorem gives it."""
     xp = namespace(before.x)
-    plain, held, length = _cut_off(before), detached(control), detached(duration)
+    plain, end, held, length = _cut_off(before), _cut_off(after), detached(control), detached(duration)
 
     def value(at: Array) -> Array:
-        return system.guard_value(system.integrate(plain, held, at * length), guard)
+        return system.guard_value(system.within(plain, end, held, length, at), guard)
 
     slope = (value(share + _PROBE) - value(share - _PROBE)) / (2.0 * _PROBE)
-    residual = system.guard_value(system.integrate(before, control, share * duration), guard)
+    residual = system.guard_value(system.within(before, after, control, duration, share), guard)
     crosses = fired & (abs(slope) > 0.0)
     correction = residual / xp.where(crosses, slope, 1.0)
     return share - choose(crosses, correction - detached(correction), 0.0 * correction)

@@ -47,7 +47,7 @@ class Event:
     time: Array
     """``(n,)`` seconds since the beginning of the stretch."""
     before: Array
-    """``(n, state_size)``: the state that met the guard."""
+    """``(n, state_size)``: the state that met the guard; without meaning where none fired."""
     after: Array
     """``(n, state_size)``: what the reset made of it."""
 
@@ -94,6 +94,8 @@ class HybridSystem(ABC):
     fires_beyond: bool = False
     """Whether a guard that is negative already when a step begins has its event at once; otherwise it must rise above
     zero first, as where only a crossing counts."""
+    event_ends_step: bool = False
+    """Whether what an event left of a step is skipped, so that the next sample is the state after the reset."""
     guard_tolerance: float = 1e-9
     """A guard below this counts as left only just now, in the guard's unit."""
 
@@ -133,6 +135,13 @@ class HybridSystem(ABC):
         fourth = rate(third, 1.0)
         return replace(state, x=self.normalise(state.x + h / 6.0 * (first + 2.0 * (second + third) + fourth)))
 
+    def within(
+        self, before: HybridState, after: HybridState, control: Array, duration: Array, share: Array
+    ) -> HybridState:
+        """Where worlds are after a ``share (n,)`` of the step of ``duration`` from ``before`` to ``after``."""
+        del after
+        return self.integrate(before, control, share * duration)
+
     def advance(self, state: HybridState, control: Array, duration: float, *, stop_at_event: bool = False) -> Stretch:
         """Let time go on by ``duration`` seconds with ``control (n, control_size)`` held.
 
@@ -171,12 +180,15 @@ class HybridSystem(ABC):
                 if not any_of(fired):
                     state = after
                     break
-                met = self.integrate(state, control, spent)
+                met = self.within(state, after, control, left, share)
                 landed = self.reset(met, guard)
-                events.append(Event(fired, guard, elapsed, met.x, choose(fired, landed.x, met.x)))
-                state = _either(fired, landed, met)
+                events.append(Event(fired, guard, elapsed, met.x, choose(fired, landed.x, after.x)))
+                state = _either(fired, landed, after)
                 count = count + xp.where(fired, 1, 0)
-                left = xp.where(fired & (count < limit), left - spent, 0.0 * left)
+                rest = xp.where(fired, left - spent, 0.0 * left)
+                if self.event_ends_step:
+                    elapsed, rest = elapsed + rest, 0.0 * rest
+                left = xp.where(count < limit, rest, 0.0 * rest)
         return Stretch(state, elapsed, count, count >= self.event_limit, events)
 
     def until_event(self, state: HybridState, control: Array, time_limit_s: float) -> Stretch:

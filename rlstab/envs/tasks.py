@@ -62,6 +62,7 @@ _LOCOMOTION = {
 _HYBRID = {
     "rlstab/CarTracking-v0": "hybrid.car_task:CarTracking",
     "rlstab/Walker-v0": "hybrid.walker_task:WalkerGait",
+    "rlstab/Pogobot-v0": "hybrid.pogobot_task:PogobotCorridor",
     "rlstab/SwitchedLinear-v0": "hybrid.switched_linear_task:SwitchedLinearRegulation",
 }
 _OWN = {id: place for id, (_, place) in _VARIANTS.items()} | _LINEAR | _HYBRID | _LOCOMOTION

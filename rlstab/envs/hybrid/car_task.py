@@ -140,9 +140,9 @@ class CarTracking(HybridTask):
         terms = {"cost_error": -error, "near": near.astype(np.float64)}
         return terms, (here.mode >= _PIECES - 1) | ~near | (error > 1000.0)
 
-    def trail_point(self, state: HybridState) -> FloatArray:
+    def trail(self, state: HybridState) -> FloatArray:
         """Where the car is."""
-        return self.system.world(state)[0, :2]
+        return self.system.world(state)[:1, :2]
 
     def draw(self, axes: Any, state: HybridState, trail: FloatArray) -> None:
         """Road, reference, the car and its track, seen from above."""

@@ -49,12 +49,12 @@ class PlotRenderer:
         del qvel
         task, axes = self._task, self._axes
         state = unpack(task.system, qpos[None])
-        point, episode = task.trail_point(state), task.episode_of(state)
-        jumped = bool(self._trail) and float(np.linalg.norm(point - self._trail[-1])) > _JUMP
+        points, episode = task.trail(state), task.episode_of(state)
+        jumped = bool(self._trail) and float(np.linalg.norm(points[0] - self._trail[-1])) > _JUMP
         if jumped or self._episode is None or not np.array_equal(episode, self._episode):
             self._trail.clear()
         self._episode = np.array(episode)
-        self._trail.append(np.array(point))
+        self._trail.extend(np.array(points))
         del self._trail[:-_LONGEST_TRAIL]
         axes.clear()
         axes.tick_params(labelsize=7, colors=MUTED)

@@ -96,6 +96,8 @@ class HybridSystem(ABC):
     zero first, as where only a crossing counts."""
     event_ends_step: bool = False
     """Whether what an event left of a step is skipped, so that the next sample is the state after the reset."""
+    final_modes: tuple[int, ...] = ()
+    """Modes in which a world goes no further, as where it waits for a decision or is broken."""
     guard_tolerance: float = 1e-9
     """A guard below this counts as left only just now, in the guard's unit."""
 
@@ -169,9 +171,10 @@ class HybridSystem(ABC):
         limit = 1 if stop_at_event else self.event_limit
         events: list[Event] = []
         for _ in range(steps):
-            if not any_of(count < limit):
+            goes = (count < limit) & ~self._is_final(state)
+            if not any_of(goes):
                 break
-            left = xp.where(count < limit, duration / steps, 0.0 * elapsed)
+            left = xp.where(goes, duration / steps, 0.0 * elapsed)
             while any_of(left > 0.0):
                 after = self.integrate(state, control, left)
                 share, guard, fired = first_crossing(self, state, after, control, left)
@@ -188,7 +191,7 @@ class HybridSystem(ABC):
                 rest = xp.where(fired, left - spent, 0.0 * left)
                 if self.event_ends_step:
                     elapsed, rest = elapsed + rest, 0.0 * rest
-                left = xp.where(count < limit, rest, 0.0 * rest)
+                left = xp.where((count < limit) & ~self._is_final(state), rest, 0.0 * rest)
         return Stretch(state, elapsed, count, count >= self.event_limit, events)
 
     def until_event(self, state: HybridState, control: Array, time_limit_s: float) -> Stretch:
@@ -226,6 +229,12 @@ class HybridSystem(ABC):
             f"within {float(last.time[world]):.3g} s, the last of world {world} at guard "
             f"'{self.guards[int(last.guard[world])]}': Zeno behaviour, or a reset that stays on its guard"
         )
+
+    def _is_final(self, state: HybridState) -> Array:
+        final = state.mode < 0
+        for mode in self.final_modes:
+            final = final | (state.mode == mode)
+        return final
 
     def guard_value(self, state: HybridState, index: Array) -> Array:
         """Value of guard ``index (n,)``: ``(n,)``."""

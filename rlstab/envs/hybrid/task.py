@@ -45,12 +45,12 @@ class HybridTask(Task, ABC):
         state
             One world.
         trail
-            ``(k, 2)``: what `trail_point` gave at the pictures of this episode so far, this one included.
+            ``(k, 2)``: what `trail` gave at the pictures of this episode so far, this one included.
         """
 
-    def trail_point(self, state: HybridState) -> FloatArray:
-        """Point ``(2,)`` of one world that leaves a trail in its pictures."""
-        return state.x[0, :2]
+    def trail(self, state: HybridState) -> FloatArray:
+        """Points ``(k, 2)`` that one world adds to the trail in its pictures."""
+        return state.x[:1, :2]
 
     def episode_of(self, state: HybridState) -> FloatArray:
         """What tells one world's episode from another: the trail begins anew where it changes."""

@@ -114,10 +114,10 @@ class WalkerGait(HybridTask):
         }
         return terms, ~upright
 
-    def trail_point(self, state: HybridState) -> FloatArray:
+    def trail(self, state: HybridState) -> FloatArray:
         """Where the hip is."""
         x, foot = state.x[0], state.configuration[0, 1]
-        return np.array([foot - np.sin(x[0]), np.cos(x[0])])
+        return np.array([[foot - np.sin(x[0]), np.cos(x[0])]])
 
     def episode_of(self, state: HybridState) -> FloatArray:
         """The gait angle."""

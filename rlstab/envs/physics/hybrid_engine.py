@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstab.envs.hybrid.system import HybridState, HybridSystem, Stretch
+from rlstab.envs.hybrid.system import HybridState, HybridSystem
 from rlstab.envs.physics.interface import FloatArray, IntArray
 from rlstab.errors import UserError
 
@@ -90,8 +90,6 @@ class HybridPhysics:
         self._model = HybridModel(system, np.asarray(ctrlrange, np.float64))
         self._qpos = np.zeros((num_envs, self._model.nq))
         self._nothing = np.zeros((num_envs, 0))
-        self.stretch: Stretch | None = None
-        """What happened in the last step; the task may look at its events."""
 
     @property
     def model(self) -> HybridModel:
@@ -134,8 +132,11 @@ class HybridPhysics:
         low, high = self._model.actuator_ctrlrange.T
         control = np.clip(ctrl, low, high)
         for _ in range(n_substeps):
-            self.stretch = self.system.within_limit(self.system.advance(self.state, control, self.timestep))
-            self._qpos[...] = pack(self.stretch.state)
+            self._qpos[...] = pack(self.after(control))
+
+    def after(self, control: FloatArray) -> HybridState:
+        """Where the worlds are a control period later."""
+        return self.system.within_limit(self.system.advance(self.state, control, self.timestep)).state
 
     def take(self, worlds: IntArray) -> HybridSlice:
         """See `Physics.take`."""

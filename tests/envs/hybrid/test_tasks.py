@@ -28,7 +28,7 @@ def _actions(env: Any, steps: int) -> list[Any]:
 def test_it_is_known_everywhere_and_nothing_is_wrong_with_it(env_id: str):
     assert env_id in own_ids()
     assert runs_natively(env_id)
-    assert [finding for finding in check_env(env_id, steps=40) if finding.level == "error"] == []
+    assert [finding for finding in check_env(env_id, steps=20) if finding.level == "error"] == []
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -36,7 +36,7 @@ def test_a_world_does_not_depend_on_the_others(env_id: str):
     many: Any = make_vec(env_id, 4, seed=5)
     one: Any = make_vec(env_id, 1, seed=5, world_offset=2)
     np.testing.assert_array_equal(many.reset()[0][2], one.reset()[0][0])
-    for action in _actions(many, 60):
+    for action in _actions(many, 16):
         seen, reward, terminated, truncated, _ = many.step(action)
         alone = one.step(action[2:3])
         np.testing.assert_allclose(seen[2], alone[0][0], rtol=1e-9, atol=1e-9)
@@ -49,11 +49,11 @@ def test_it_goes_on_from_a_state_bit_for_bit(env_id: str):
     first, second = (make_vec(env_id, 3, seed=seed) for seed in (2, 7))
     first.reset()
     second.reset()
-    actions = _actions(first, 80)
-    for action in actions[:40]:
+    actions = _actions(first, 24)
+    for action in actions[:12]:
         first.step(action)
     second.load_state_dict(first.state_dict())  # type: ignore[attr-defined]
-    for action in actions[40:]:
+    for action in actions[12:]:
         ours, theirs = first.step(action), second.step(action)
         for one, other in zip(ours[:4], theirs[:4], strict=True):
             np.testing.assert_array_equal(one, other)

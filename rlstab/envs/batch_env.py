@@ -262,13 +262,11 @@ class BatchEnv(VectorEnv):
         UserError
             No rendering library works; the message names the packages.
         """
-        from rlstab.envs.rendering import Renderer
-
         if self._renderer is not None and self._renderer.size != (width, height):
             self._renderer.close()
             self._renderer = None
         if self._renderer is None:
-            self._renderer = Renderer(self.physics.model, width, height)
+            self._renderer = self.task.make_renderer(self.physics.model, width, height)
         return self._renderer.frame(self.physics.qpos[world], self.physics.qvel[world])
 
     def render(self) -> tuple[NDArray[np.uint8], ...]:

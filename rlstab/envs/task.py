@@ -53,6 +53,18 @@ class Task(ABC):
     def make_physics(self, num_envs: int, fields: tuple[str, ...], num_threads: int | None) -> Physics:
         """Make the engine that steps ``num_envs`` worlds; ``fields`` are the derived quantities to be copied out."""
 
+    def make_renderer(self, model: Any, width: int, height: int) -> Any:
+        """Make what draws a world: ``frame(qpos, qvel)`` gives ``(height, width, 3)``; by default MuJoCo's.
+
+        Raises
+        ------
+        UserError
+            No rendering library works; the message names the packages.
+        """
+        from rlstab.envs.rendering import Renderer
+
+        return Renderer(model, width, height)
+
     @abstractmethod
     def observation_terms(self, model: Any) -> tuple[ObservationTerm, ...]:
         """Ordered layout of the observation; dims sum to its size."""

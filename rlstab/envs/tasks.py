@@ -59,7 +59,13 @@ _LOCOMOTION = {
     "rlstab/Go1VelocityRough-v0": "locomotion.rough:Go1VelocityRough",
     "rlstab/Go1Stand-v0": "locomotion.stand:Go1Stand",
 }
-_OWN = {id: place for id, (_, place) in _VARIANTS.items()} | _LINEAR | _LOCOMOTION
+_HYBRID = {
+    "rlstab/CarTracking-v0": "hybrid.car_task:CarTracking",
+    "rlstab/Walker-v0": "hybrid.walker_task:WalkerGait",
+    "rlstab/Pogobot-v0": "hybrid.pogobot_task:PogobotCorridor",
+    "rlstab/SwitchedLinear-v0": "hybrid.switched_linear_task:SwitchedLinearRegulation",
+}
+_OWN = {id: place for id, (_, place) in _VARIANTS.items()} | _LINEAR | _HYBRID | _LOCOMOTION
 
 TASKS: Mapping[str, type[Task]] = _LazyTasks(_GYMNASIUMS)
 """Tasks that equal gymnasium's environment of the same id."""

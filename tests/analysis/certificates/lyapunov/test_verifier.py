@@ -1,0 +1,170 @@
+"""Published sets are proved up to their last digit, false claims are refuted by a state, and time-outs are no proof."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
+from rlstab.analysis.certificates.lyapunov.verifier import Budget, Claim, find_counterexample, split, verify
+from rlstab.envs.plants import InvertedPendulum, PathTracking, Plant
+from rlstab.errors import UserError
+from rlstab.policies.lyapunov import LyapunovNetwork, NetworkFeedback, QuadraticLyapunov, discrete_lyapunov, lqr
+
+WEAK = InvertedPendulum(control_low=(-0.75,), control_high=(0.75,))
+TIGHT = PathTracking(control_low=(-0.5,), control_high=(0.5,))
+
+
+def _loop(plant: Plant, weight: float) -> ClosedLoop:
+    feedback = lqr(plant, control_weight=weight)[0]
+    return ClosedLoop(plant, feedback, discrete_lyapunov(plant, feedback))
+
+
+def _area(loop: ClosedLoop) -> float:
+    """Largest ellipse within the box that is proved, by bisection."""
+    assert isinstance(loop.lyapunov, QuadraticLyapunov)
+    matrix = loop.lyapunov.matrix
+    touching = float((loop.half_widths.numpy() ** 2 / np.diag(np.linalg.inv(matrix))).min())
+    low, high = 0.0, touching
+    status = verify(loop, Claim(rho=touching, hole=1e-3)).status
+    while status != "proved" and high - low > 2e-4 * high:
+        middle = 0.5 * (low + high)
+        if verify(loop, Claim(rho=middle, hole=1e-3)).status == "proved":
+            low = middle
+        else:
+            high = middle
+    level = touching if status == "proved" else low
+    return math.pi * level / math.sqrt(np.linalg.det(matrix))
+
+
+@pytest.mark.parametrize(
+    ("plant", "weight", "area"),
+    [
+        (InvertedPendulum(), 100.0, 56.8),
+        (InvertedPendulum(), 10.0, 75.8),
+        (InvertedPendulum(), 1.0, 99.8),
+        (InvertedPendulum(), 0.1, 97.7),
+        (WEAK, 10.0, 8.28),
+        (PathTracking(), 100.0, 9.64),
+        (PathTracking(), 10.0, 15.40),
+        (PathTracking(), 1.0, 1.77),
+        (TIGHT, 100.0, 9.64),
+    ],
+)
+def test_the_sets_of_linear_controllers_are_as_published(plant: Plant, weight: float, area: float) -> None:
+    assert _area(_loop(plant, weight)) == pytest.approx(area, rel=4e-3)
+
+
+def test_a_level_that_is_too_high_is_refuted_by_a_state() -> None:
+    loop = _loop(InvertedPendulum(), 10.0)
+    outcome = verify(loop, Claim(rho=900.0, c1=1.0))
+    assert outcome.status == "refuted"
+    found = outcome.counterexample
+    assert found is not None
+    x = torch.tensor(found.state)
+    assert float(loop.value(x)) == found.value <= 900.0
+    assert np.array_equal(loop.step(x).numpy(), found.next_state)
+    assert found.next_value > (1 - 1e-3) * found.value or np.abs(found.next_state).max() > 12.0
+
+
+def test_decrease_is_proved_down_to_an_inner_level_that_is_never_left() -> None:
+    loop = _loop(InvertedPendulum(), 10.0)
+    claim = Claim(rho=135.0, c1=0.1)
+    outcome = verify(loop, claim)
+    assert outcome.status == "proved"
+    assert outcome.open_boxes == 0
+    x = loop.sample(20_000, seed=1)
+    x = x[loop.value(x) <= claim.rho]
+    for _ in range(math.ceil(math.log(claim.rho / claim.c1) / -math.log1p(-claim.kappa))):
+        x = loop.step(x)
+    assert float(loop.value(x).max()) <= claim.c1
+
+
+class _Kick(nn.Module):
+    """Linear feedback that pushes the wrong way within a small ball."""
+
+    def __init__(self, feedback: nn.Module, centre: tuple[float, float], radius: float) -> None:
+        super().__init__()
+        self.feedback, self.centre, self.radius = feedback, centre, radius
+
+    def forward(self, state):
+        x, y = state.unbind(-1)
+        bump = torch.relu(self.radius - (x - self.centre[0]).abs() - (y - self.centre[1]).abs())
+        return self.feedback(state) + torch.stack([bump * (6.0 / self.radius)], -1)
+
+
+def test_a_violation_planted_near_the_origin_is_found() -> None:
+    plant = InvertedPendulum()
+    feedback = lqr(plant, control_weight=10.0)[0]
+    value = discrete_lyapunov(plant, feedback)
+    direction = torch.tensor([0.3, 0.4], dtype=torch.float64)
+    # At one percent of rho, on a ball of a thousandth of the box's area.
+    centre = direction * float((0.01 * 135.0 / value(direction)).sqrt())
+    loop = ClosedLoop(plant, _Kick(feedback, (float(centre[0]), float(centre[1])), 0.05), value)
+    claim = Claim(rho=135.0, c1=0.1)
+    sampled = loop.sample(2000, seed=0)
+    assert find_counterexample(loop, claim, sampled) is None
+    outcome = verify(loop, claim)
+    assert outcome.status == "refuted"
+    assert outcome.counterexample is not None
+    assert np.abs(outcome.counterexample.state - centre.numpy()).sum() < 0.05
+
+
+def test_a_network_is_decided_as_its_samples_say() -> None:
+    torch.manual_seed(0)
+    plant = InvertedPendulum()
+    loop = ClosedLoop(plant, NetworkFeedback(2, plant.equilibrium_control), LyapunovNetwork(2))
+    assert verify(loop, Claim(rho=0.5, c1=0.1)).status == "refuted"
+
+
+@pytest.mark.parametrize("budget", [Budget(boxes=300), Budget(seconds=1e-4)])
+def test_a_budget_that_ends_is_no_proof(budget: Budget) -> None:
+    outcome = verify(_loop(PathTracking(), 10.0), Claim(rho=80.0, c1=0.01), budget)
+    assert outcome.status == "unknown"
+    assert outcome.open_boxes > 0
+    assert outcome.counterexample is None
+
+
+def test_without_an_inner_level_or_a_hole_nothing_is_proved() -> None:
+    outcome = verify(_loop(InvertedPendulum(), 10.0), Claim(rho=10.0), Budget(seconds=10.0, boxes=200_000))
+    assert outcome.status == "unknown"
+
+
+def test_a_set_that_leaves_the_box_is_refuted() -> None:
+    plant = InvertedPendulum(box=(0.5, 12.0))
+    feedback = lqr(plant, control_weight=10.0)[0]
+    loop = ClosedLoop(plant, feedback, discrete_lyapunov(plant, feedback))
+    outcome = verify(loop, Claim(rho=100.0, c1=0.1))
+    assert outcome.status == "refuted"
+    assert outcome.counterexample is not None
+    assert outcome.counterexample.reason == "the next state is outside of the box"
+
+
+def test_halves_share_their_face() -> None:
+    low, high = torch.rand(50, 3, dtype=torch.float64), 1 + torch.rand(50, 3, dtype=torch.float64)
+    new_low, new_high = split(low, high, torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+    changed = (new_high[:50] != high).nonzero()
+    assert torch.equal(changed, (new_low[50:] != low).nonzero())
+    assert torch.equal(new_high[:50][new_high[:50] != high], new_low[50:][new_low[50:] != low])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Claim(rho=0.0), "rho must be positive"),
+        (lambda: Claim(rho=1.0, c1=1.0), "below rho"),
+        (lambda: Claim(rho=1.0, kappa=0.0), "kappa must be between"),
+        (lambda: Claim(rho=1.0, hole=1.0), "hole is a share"),
+        (lambda: Budget(seconds=0.0), "must be positive"),
+        (lambda: ClosedLoop(WEAK, nn.Linear(3, 1), nn.Linear(3, 1)), "do not take states of inverted-pendulum"),
+        (lambda: ClosedLoop(WEAK, nn.Linear(2, 2), nn.Linear(2, 1)), "needs a controller with 1 outputs"),
+        (lambda: ClosedLoop(WEAK, *lqr(WEAK), box=(1.0, -1.0)), "2 positive half-widths"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()

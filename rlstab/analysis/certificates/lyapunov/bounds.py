@@ -22,7 +22,7 @@ NeurIPS; arXiv:1811.00866. Xu et al. (2020). Automatic perturbation analysis (Li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from rlstab.analysis.certificates.lyapunov import relaxations
 from rlstab.analysis.certificates.lyapunov.relaxations import Lines
+from rlstab.analysis.certificates.lyapunov.tensor_like import TensorLike, last_axis, last_index
 from rlstab.envs.plants import SmoothFunction
 from rlstab.errors import UserError
 
@@ -37,7 +38,7 @@ ROUNDING = 1e-12
 """Of the size of what enters an operation, by which its result is widened."""
 
 
-class AffineBounds:
+class AffineBounds(TensorLike):
     """Bounds of one quantity over ``N`` boxes; behaves as a tensor of shape ``(N, *shape)`` in arithmetic.
 
     Parameters
@@ -83,11 +84,6 @@ class AffineBounds:
         """As of the tensor that this stands for: ``(N, *shape)``."""
         return torch.Size((self.low.shape[-1], *self.low.shape[:-1]))
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes, the boxes' included."""
-        return self.low.ndim
-
     # Affine operations.
 
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> AffineBounds:
@@ -117,16 +113,8 @@ class AffineBounds:
         upper[0] += other
         return _widened(lower, upper, self.size + other.abs(), self.low + other, self.high + other)
 
-    __radd__ = __add__
-
     def __neg__(self) -> AffineBounds:
         return AffineBounds(-self.upper, -self.lower, -self.high, -self.low)
-
-    def __sub__(self, other: Any) -> AffineBounds:
-        return self + (-other)
-
-    def __rsub__(self, other: Any) -> AffineBounds:
-        return -self + other
 
     def __mul__(self, other: Any) -> AffineBounds:
         if isinstance(other, AffineBounds):
@@ -138,53 +126,25 @@ class AffineBounds:
         low, high = self.low * positive + self.high * negative, self.high * positive + self.low * negative
         return _widened(lower, upper, self.size * other.abs(), low, high)
 
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> AffineBounds:
-        return self * (other.reciprocal() if isinstance(other, AffineBounds) else 1.0 / other)
-
-    def __rtruediv__(self, other: Any) -> AffineBounds:
-        return self.reciprocal() * other
-
-    def __matmul__(self, other: Tensor) -> AffineBounds:
-        return self.linear(other.T)
-
     def sum(self, dim: int = -1) -> AffineBounds:
         """Over the last axis."""
-        _last(dim)
+        last_axis(dim)
         lower, upper, size = self.lower.sum(-2), self.upper.sum(-2), self.size.sum(-2)
         return _widened(lower, upper, size, self.low.sum(-2), self.high.sum(-2))
 
     # Axes.
 
     def __getitem__(self, index: tuple[Any, Any]) -> AffineBounds:
-        if not (isinstance(index, tuple) and len(index) == 2 and index[0] is Ellipsis):
-            raise UserError("bounds are indexed along their last axis only, as in q[..., 0]")
-        place = (*index, slice(None))
+        place = (..., last_index(index), slice(None))
         return AffineBounds(*(piece[place] for piece in _pieces(self)))
-
-    def unbind(self, dim: int = -1) -> tuple[AffineBounds, ...]:
-        """Entries of the last axis, one by one."""
-        _last(dim)
-        return tuple(self[..., index] for index in range(self.shape[-1]))
 
     @staticmethod
     def stack(parts: Sequence[AffineBounds], dim: int = -1) -> AffineBounds:
         """The inverse of `unbind`."""
-        _last(dim)
+        last_axis(dim)
         return AffineBounds(*(torch.stack(pieces, -2) for pieces in zip(*map(_pieces, parts), strict=True)))
 
-    @staticmethod
-    def cat(parts: Sequence[AffineBounds], dim: int = -1) -> AffineBounds:
-        """Join along the last axis."""
-        _last(dim)
-        return AffineBounds(*(torch.cat(pieces, -2) for pieces in zip(*map(_pieces, parts), strict=True)))
-
     # Functions of one variable.
-
-    def relu(self) -> AffineBounds:
-        """``max(q, 0)``."""
-        return self.leaky_relu(0.0)
 
     def leaky_relu(self, negative_slope: float = 0.01) -> AffineBounds:
         """``max(q, leak q)``."""
@@ -208,10 +168,6 @@ class AffineBounds:
     def sin(self) -> AffineBounds:
         """``sin q``."""
         return self._mapped(relaxations.sine(self.low, self.high))
-
-    def cos(self) -> AffineBounds:
-        """``cos q = sin(q + pi/2)``."""
-        return (self + 0.5 * torch.pi).sin()
 
     def tanh(self) -> AffineBounds:
         """``tanh q``."""
@@ -237,62 +193,6 @@ class AffineBounds:
         # Offsets are differences of the function and of slope times argument.
         values = torch.maximum(lines.low.abs(), lines.high.abs())
         return _widened(lower, upper, 2.0 * steepest * self.size + offsets + values, lines.low, lines.high)
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> AffineBounds:
-        """Let torch's own functions and modules run on bounds."""
-        del types
-        name = getattr(func, "__name__", str(func))
-        kwargs = {key: value for key, value in (kwargs or {}).items() if key != "inplace"}
-        found = _FUNCTIONS.get(name.strip("_"))
-        if found is None:
-            known = ", ".join(sorted(_FUNCTIONS))
-            raise UserError(f"no bounds are known for torch's {name}: write the map with {known}")
-        return found(*args, **kwargs)
-
-
-def _leaky(bounds: AffineBounds, negative_slope: float = 0.01, inplace: bool = False) -> AffineBounds:
-    del inplace
-    return bounds.leaky_relu(negative_slope)
-
-
-def _hardtanh(bounds: AffineBounds, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> AffineBounds:
-    del inplace
-    return bounds.clamp(min_val, max_val)
-
-
-def _swapped(left: Any, right: Any) -> Any:
-    """A tensor and bounds, in either order, of an operation that commutes."""
-    return left + right if isinstance(left, AffineBounds) else right + left
-
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "linear": AffineBounds.linear,
-    "matmul": AffineBounds.__matmul__,
-    "add": _swapped,
-    "radd": _swapped,
-    "sub": lambda left, right: left - right if isinstance(left, AffineBounds) else right.__rsub__(left),
-    "rsub": lambda left, right: right - left if isinstance(right, AffineBounds) else left.__rsub__(right),
-    "mul": lambda left, right: left * right if isinstance(left, AffineBounds) else right * left,
-    "rmul": lambda left, right: left * right if isinstance(left, AffineBounds) else right * left,
-    "relu": lambda bounds, inplace=False: bounds.relu(),
-    "leaky_relu": _leaky,
-    "hardtanh": _hardtanh,
-    "clamp": AffineBounds.clamp,
-    "abs": AffineBounds.abs,
-    "square": AffineBounds.square,
-    "sin": AffineBounds.sin,
-    "cos": AffineBounds.cos,
-    "tanh": AffineBounds.tanh,
-    "reciprocal": AffineBounds.reciprocal,
-    "sum": AffineBounds.sum,
-    "stack": AffineBounds.stack,
-    "cat": AffineBounds.cat,
-    "unbind": AffineBounds.unbind,
-}
-"""torch's name of an operation to ours."""
 
 
 def _widened(lower: Tensor, upper: Tensor, size: Tensor, low: Tensor, high: Tensor) -> AffineBounds:
@@ -332,8 +232,3 @@ def _constant(value: Any) -> Tensor:
     """A number, or one for each entry of the last axis, which is the one before the boxes' here."""
     constant = value.detach().double() if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64)
     return constant[..., None] if constant.ndim else constant
-
-
-def _last(dim: int) -> None:
-    if dim != -1:
-        raise UserError(f"bounds are split and joined along their last axis, dim=-1, not {dim}")

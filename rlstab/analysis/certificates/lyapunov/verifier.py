@@ -30,6 +30,7 @@ from torch import Tensor
 from rlstab.analysis.certificates.lyapunov.bounds import AffineBounds
 from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
 from rlstab.errors import UserError
+from rlstab.policies.lyapunov import QuadraticLyapunov
 
 Status: TypeAlias = Literal["proved", "refuted", "unknown"]
 """``proved``: no box is open. ``refuted``: there is a counterexample. ``unknown``: the budget ended first."""
@@ -138,8 +139,8 @@ def verify(loop: ClosedLoop, claim: Claim, budget: Budget | None = None) -> Veri
         found = find_counterexample(loop, claim, loop.sample(4096, seed=0))
         if found is not None:
             return Verification("refuted", found, 0, 0, time.perf_counter() - start)
-        half = loop.half_widths
-        low, high = _grid(-half, half, 16 if len(half) <= 2 else 4)
+        frame = _frame(loop, claim)
+        low, high = _grid(-frame.half, frame.half, 16 if len(frame.half) <= 2 else 4)
         boxes = 0
         while len(low):
             if time.perf_counter() - start > budget.seconds or boxes >= budget.boxes:
@@ -148,13 +149,13 @@ def verify(loop: ClosedLoop, claim: Claim, budget: Budget | None = None) -> Veri
             cut = max(0, len(low) - budget.batch)
             part_low, part_high = low[cut:], high[cut:]
             boxes += len(part_low)
-            is_open = _open(loop, claim, part_low, part_high)
+            is_open = _open(loop, claim, frame.state(part_low, part_high))
             part_low, part_high = part_low[is_open], part_high[is_open]
-            found = find_counterexample(loop, claim, 0.5 * (part_low + part_high))
+            found = find_counterexample(loop, claim, frame.centres(part_low, part_high))
             if found is not None:
                 return Verification("refuted", found, boxes, cut + len(part_low), time.perf_counter() - start)
-            new_low, new_high = split(part_low, part_high, half)
-            if len(new_low) and bool(((new_high - new_low) <= 1e-13 * half).any()):
+            new_low, new_high = split(part_low, part_high, frame.half)
+            if len(new_low) and bool(((new_high - new_low) <= 1e-13 * frame.half).any()):
                 return Verification("unknown", None, boxes, cut + len(part_low), time.perf_counter() - start)
             low, high = torch.cat([low[:cut], new_low]), torch.cat([high[:cut], new_high])
     return Verification("proved", None, boxes, 0, time.perf_counter() - start)
@@ -166,7 +167,7 @@ def find_counterexample(loop: ClosedLoop, claim: Claim, states: Tensor) -> Count
     Parameters
     ----------
     states
-        ``(k, n)``, in ``B``.
+        ``(k, n)``; those outside of ``B`` are not counted.
     """
     if not len(states):
         return None
@@ -174,7 +175,7 @@ def find_counterexample(loop: ClosedLoop, claim: Claim, states: Tensor) -> Count
         value, following = loop.value(states), loop.step(states)
         next_value = loop.value(following)
     margin = MARGIN * claim.rho
-    concerned = (value <= claim.rho) & ~(states.abs() <= claim.hole * loop.half_widths).all(-1)
+    concerned = loop.inside(states) & (value <= claim.rho) & ~(states.abs() <= claim.hole * loop.half_widths).all(-1)
     leaves = ~loop.inside(following)
     allowed = torch.where(value > claim.c1, (1.0 - claim.kappa) * value, claim.c1)
     # Not a number is a violation too.
@@ -202,13 +203,43 @@ def split(low: Tensor, high: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([low, right_low]), torch.cat([left_high, high])
 
 
-def _open(loop: ClosedLoop, claim: Claim, low: Tensor, high: Tensor) -> Tensor:
-    """Which boxes ``(k, n)`` the bounds do not decide, ``(k,)``."""
-    in_hole = torch.maximum(low.abs(), high.abs()).le(claim.hole * loop.half_widths).all(1)
-    state = AffineBounds.of_boxes(low, high)
+class _Frame(NamedTuple):
+    """Coordinates ``y`` with ``x = T y`` in which boxes are cut; ``T`` is None where they are the state's own."""
+
+    transform: Tensor | None
+    half: Tensor
+    """Half-widths of a box of ``y`` that holds the set the claim is about, ``(n,)``."""
+
+    def state(self, low: Tensor, high: Tensor) -> AffineBounds:
+        own = AffineBounds.of_boxes(low, high)
+        return own if self.transform is None else own.linear(self.transform)
+
+    def centres(self, low: Tensor, high: Tensor) -> Tensor:
+        middle = 0.5 * (low + high)
+        return middle if self.transform is None else middle @ self.transform.T
+
+
+def _frame(loop: ClosedLoop, claim: Claim) -> _Frame:
+    """For ``V = |L' x|^2``, ``y = L' x``, in which its level sets are round however long they are in ``x``."""
+    if isinstance(loop.lyapunov, QuadraticLyapunov):
+        root = loop.lyapunov.factor.T
+        transform = torch.linalg.inv(root)
+        # |L' T - I| <= 1e-9 makes |y| <= |L' x| (1 + 2e-9): the box holds the set whatever the rounding of T.
+        error = float((root @ transform - torch.eye(len(root), dtype=torch.float64)).abs().sum())
+        if error <= 1e-9:
+            side = math.sqrt(claim.rho) * (1.0 + 1e-6)
+            return _Frame(transform, torch.full((len(root),), side, dtype=torch.float64))
+    return _Frame(None, loop.half_widths)
+
+
+def _open(loop: ClosedLoop, claim: Claim, state: AffineBounds) -> Tensor:
+    """Which of ``k`` boxes the bounds do not decide, ``(k,)``."""
+    half = loop.half_widths[:, None]
+    in_hole = torch.maximum(state.low.abs(), state.high.abs()).le(claim.hole * half).all(0)
+    outside = ((state.low > half) | (state.high < -half)).any(0)
     value = loop.value(state)
     # A box is left alone only if V is above rho on all of it, by more than evaluation loses.
-    is_open = (value.low <= claim.rho * (1.0 + MARGIN)) & ~in_hole
+    is_open = (value.low <= claim.rho * (1.0 + MARGIN)) & ~in_hole & ~outside
     rows = is_open.nonzero().squeeze(1)
     if len(rows):
         is_open[rows] = ~_decided(loop, claim, state.select(rows), value.select(rows))

@@ -11,7 +11,7 @@ from torch import nn
 
 from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
 from rlstab.analysis.certificates.lyapunov.verifier import Budget, Claim, find_counterexample, split, verify
-from rlstab.envs.plants import InvertedPendulum, PathTracking, Plant
+from rlstab.envs.plants import CartPole, InvertedPendulum, PathTracking, Plant
 from rlstab.errors import UserError
 from rlstab.policies.lyapunov import LyapunovNetwork, NetworkFeedback, QuadraticLyapunov, discrete_lyapunov, lqr
 
@@ -84,6 +84,15 @@ def test_decrease_is_proved_down_to_an_inner_level_that_is_never_left() -> None:
     assert float(loop.value(x).max()) <= claim.c1
 
 
+def test_four_states_are_decided_in_the_coordinates_of_the_form() -> None:
+    plant = CartPole()
+    loop = ClosedLoop(plant, *lqr(plant, control_weight=10.0))
+    outcome = verify(loop, Claim(rho=30.0, c1=5.0, kappa=1e-4))
+    assert outcome.status == "proved"
+    assert outcome.boxes < 300_000
+    assert verify(loop, Claim(rho=60.0, c1=5.0, kappa=1e-4)).status == "refuted"
+
+
 class _Kick(nn.Module):
     """Linear feedback that pushes the wrong way within a small ball."""
 
@@ -123,7 +132,7 @@ def test_a_network_is_decided_as_its_samples_say() -> None:
 
 @pytest.mark.parametrize("budget", [Budget(boxes=300), Budget(seconds=1e-4)])
 def test_a_budget_that_ends_is_no_proof(budget: Budget) -> None:
-    outcome = verify(_loop(PathTracking(), 10.0), Claim(rho=80.0, c1=0.01), budget)
+    outcome = verify(_loop(PathTracking(), 10.0), Claim(rho=80.0, c1=0.001), budget)
     assert outcome.status == "unknown"
     assert outcome.open_boxes > 0
     assert outcome.counterexample is None

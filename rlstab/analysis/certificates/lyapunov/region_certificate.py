@@ -256,7 +256,11 @@ def _statement(claim: Claim, origin: OriginProof | None, sampled: tuple[float, f
         if sampled is None:
             steps = math.ceil(math.log(claim.rho / claim.c1) / -math.log1p(-claim.kappa))
             step += f": trajectories are in {{V <= {claim.c1:.6g}}} after at most {steps} steps and stay"
-            step += ", and converge to 0" if origin is not None else "; convergence to 0 is not shown"
+            step += (
+                ", and converge to 0, but for the rounding of F(0)"
+                if origin is not None
+                else "; convergence to 0 is not shown"
+            )
     else:
         step += f" and V falls by {claim.kappa:g} of it"
         step += (

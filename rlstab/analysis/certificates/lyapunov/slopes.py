@@ -139,7 +139,7 @@ class SlopeBounds(TensorLike):
         """Any function: its slope in the middle, and what its curvature allows to both sides."""
         low, high = self.value.low, self.value.high
         middle, change = function.slope(0.5 * (low + high)), 0.5 * function.curvature * (high - low)
-        slack = change + 1e-9 * (middle.abs() + change)
+        slack = change + 1e-9 * (middle.abs() + change) + ROUNDING * (1.0 + function.curvature)
         return SlopeBounds(self.value.smooth(function), *_scaled(self, middle - slack, middle + slack))
 
 

@@ -126,7 +126,7 @@ def enclosing_box(value: nn.Module, within: Tensor, level: float, refinements: i
     refinements
         Times that boxes are cut; the answer is right after any number, and close after many.
     """
-    if isinstance(value, QuadraticLyapunov):
+    if type(value) is QuadraticLyapunov:
         sides = level * np.diag(np.linalg.inv(value.matrix))
         return torch.minimum(within, torch.as_tensor(np.sqrt(sides) * (1.0 + 1e-9))), 0
     low, high, count = -within[None].clone(), within[None].clone(), 0

@@ -55,7 +55,7 @@ class Claim:
     kappa: float = 1e-3
     """Decrease a step, relative."""
     c1: float = 0.0
-    """Inner level; 0 for none."""
+    """Inner level; 0 for none. Below a millionth of ``rho`` the margin for rounding leaves nothing to prove."""
     hole: float = 0.0
     """Half-width of the box around 0 that is left out, as a share of ``B``."""
 
@@ -221,7 +221,8 @@ class _Frame(NamedTuple):
 
 def _frame(loop: ClosedLoop, claim: Claim) -> _Frame:
     """For ``V = |L' x|^2``, ``y = L' x``, in which its level sets are round however long they are in ``x``."""
-    if isinstance(loop.lyapunov, QuadraticLyapunov):
+    # Not of a subclass, whose V may be another.
+    if type(loop.lyapunov) is QuadraticLyapunov:
         root = loop.lyapunov.factor.T
         transform = torch.linalg.inv(root)
         # |L' T - I| <= 1e-9 makes |y| <= |L' x| (1 + 2e-9): the box holds the set whatever the rounding of T.

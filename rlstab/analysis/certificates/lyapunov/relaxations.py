@@ -35,7 +35,8 @@ def leaky_relu(low: Tensor, high: Tensor, leak: float) -> Lines:
     at_low, at_high = torch.where(low >= 0, low, leak * low), torch.where(high >= 0, high, leak * high)
     above = chord(low, high, at_low, at_high, leak, 1.0)
     offset_above = torch.maximum(at_low - above * low, at_high - above * high)
-    below = torch.where((low >= 0) | ((high > 0) & (high >= -low)), 1.0, leak)
+    # Of two numbers alone, torch.where would make float32, in which a leak of 0.01 is less than that.
+    below = torch.where((low >= 0) | ((high > 0) & (high >= -low)), torch.ones_like(low), leak)
     return Lines(below, torch.zeros_like(low), above, offset_above, at_low, at_high)
 
 
@@ -44,7 +45,7 @@ def absolute(low: Tensor, high: Tensor) -> Lines:
     at_low, at_high = low.abs(), high.abs()
     above = chord(low, high, at_low, at_high, -1.0, 1.0)
     offset_above = torch.maximum(at_low - above * low, at_high - above * high)
-    below = torch.where((low >= 0) | ((high > 0) & (high >= -low)), 1.0, -1.0).to(low)
+    below = torch.where((low >= 0) | ((high > 0) & (high >= -low)), torch.ones_like(low), -1.0)
     least = torch.where((low <= 0) & (high >= 0), 0.0, torch.minimum(at_low, at_high))
     return Lines(below, torch.zeros_like(low), above, offset_above, least, torch.maximum(at_low, at_high))
 

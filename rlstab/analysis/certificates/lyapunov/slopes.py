@@ -100,8 +100,9 @@ class SlopeBounds(TensorLike):
     def leaky_relu(self, negative_slope: float = 0.01) -> SlopeBounds:
         """``max(q, leak q)``."""
         value = self.value.leaky_relu(negative_slope)
-        low = torch.where(self.value.low > 0.0, 1.0, negative_slope).double()
-        high = torch.where(self.value.high < 0.0, negative_slope, 1.0).double()
+        one = torch.ones_like(self.value.low)
+        low = torch.where(self.value.low > 0.0, one, negative_slope)
+        high = torch.where(self.value.high < 0.0, negative_slope, one)
         return SlopeBounds(value, *_scaled(self, low, high))
 
     def clamp(self, min: Any = None, max: Any = None) -> SlopeBounds:
@@ -116,8 +117,8 @@ class SlopeBounds(TensorLike):
 
     def abs(self) -> SlopeBounds:
         """``|q|``."""
-        low = torch.where(self.value.low > 0.0, 1.0, -1.0).double()
-        high = torch.where(self.value.high < 0.0, -1.0, 1.0).double()
+        one = torch.ones_like(self.value.low)
+        low, high = torch.where(self.value.low > 0.0, one, -one), torch.where(self.value.high < 0.0, -one, one)
         return SlopeBounds(self.value.abs(), *_scaled(self, low, high))
 
     def square(self) -> SlopeBounds:

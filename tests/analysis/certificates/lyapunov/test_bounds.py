@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rlstab.analysis.certificates.lyapunov.bounds import AffineBounds
-from rlstab.envs.plants import SmoothFunction
+from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
+from rlstab.envs.plants import PLANTS, SmoothFunction
 from rlstab.errors import UserError
+from rlstab.policies.lyapunov import LyapunovNetwork, NetworkFeedback
 
 BELL = SmoothFunction(lambda z: (-z.square()).exp(), lambda z: -2 * z * (-z.square()).exp(), 2.0)
 
 FUNCTIONS = {
     "relu": lambda z: torch.relu(z),
     "leaky_relu": lambda z: nn.functional.leaky_relu(z, 0.1),
+    "leaky_relu_of_torch": nn.LeakyReLU(),
     "clamp": lambda z: torch.clamp(z, -0.7, 1.1),
     "clamp_below": lambda z: z.clamp(min=0.3),
     "abs": lambda z: z.abs(),
@@ -100,6 +103,20 @@ def test_no_sample_leaves_the_bounds_of_a_network(seed: int, size: float) -> Non
     low, high = _boxes(seed, 64, 3, size)
     with torch.no_grad():
         assert _violation(_network(seed), low, high, seed) <= 1e-12
+
+
+@pytest.mark.parametrize("name", sorted(PLANTS))
+@settings(max_examples=4)
+@given(seed=st.integers(0, 10**6), size=st.sampled_from([1e-3, 0.1, 1.0]))
+def test_no_step_of_a_closed_loop_leaves_the_bounds(name: str, seed: int, size: float) -> None:
+    torch.manual_seed(seed)
+    plant = PLANTS[name]()
+    n = plant.state_size
+    loop = ClosedLoop(plant, NetworkFeedback(n, plant.equilibrium_control), LyapunovNetwork(n))
+    low, high = _boxes(seed, 16, n, 0.25 * size)
+    low, high = low * loop.half_widths, high * loop.half_widths
+    assert _violation(loop.step, low, high, seed) <= 1e-12
+    assert _violation(lambda x: loop.value(loop.step(x)) - 0.9 * loop.value(x), low, high, seed) <= 1e-12
 
 
 @pytest.mark.slow

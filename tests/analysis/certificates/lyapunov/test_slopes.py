@@ -37,8 +37,7 @@ def test_jacobians_are_within_the_interval(seed: int, size: float) -> None:
     for _ in range(5):
         x = centre + radius * (2 * torch.rand(8, 2, generator=generator, dtype=torch.float64) - 1)
         exact = torch.func.vmap(torch.func.jacrev(_mixture))(x)
-        # The derivative that torch gives a leaky ReLU under vmap has the digits of float32.
-        assert bool(((low <= exact + 1e-7) & (exact - 1e-7 <= high)).all())
+        assert bool(((low <= exact + 1e-9) & (exact - 1e-9 <= high)).all())
 
 
 @pytest.mark.parametrize("name", sorted(PLANTS))

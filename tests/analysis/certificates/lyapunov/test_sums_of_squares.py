@@ -24,8 +24,8 @@ def _exact() -> float:
 
 
 def test_the_level_of_the_reversed_van_der_pol_oscillator() -> None:
-    bracket = roa_sos(VAN_DER_POL, FORM, 0.1, 10.0, relative=5e-3)
-    assert 0.98 * _exact() <= bracket.proved <= 1.001 * _exact()
+    bracket = roa_sos(VAN_DER_POL, FORM, 0.1, 10.0, relative=1e-2)
+    assert 0.97 * _exact() <= bracket.proved <= 1.001 * _exact()
 
 
 def test_a_cubic_in_one_state() -> None:

@@ -7,13 +7,23 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
+from rlstab.analysis.certificates.lyapunov.regions import inscribed_level
 from rlstab.analysis.certificates.lyapunov.verifier import Budget, Claim, find_counterexample, split, verify
 from rlstab.envs.plants import CartPole, InvertedPendulum, PathTracking, Plant
 from rlstab.errors import UserError
-from rlstab.policies.lyapunov import LyapunovNetwork, NetworkFeedback, QuadraticLyapunov, discrete_lyapunov, lqr
+from rlstab.policies.lyapunov import (
+    LinearFeedback,
+    LyapunovNetwork,
+    NetworkFeedback,
+    QuadraticLyapunov,
+    discrete_lyapunov,
+    lqr,
+)
 
 WEAK = InvertedPendulum(control_low=(-0.75,), control_high=(0.75,))
 TIGHT = PathTracking(control_low=(-0.5,), control_high=(0.5,))
@@ -121,6 +131,31 @@ def test_a_violation_planted_near_the_origin_is_found() -> None:
     assert outcome.status == "refuted"
     assert outcome.counterexample is not None
     assert np.abs(outcome.counterexample.state - centre.numpy()).sum() < 0.05
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 10**6), share=st.sampled_from([0.1, 0.5, 1.0, 2.0]))
+def test_what_is_proved_no_sample_breaks_and_what_is_refuted_is_broken(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    plant = [InvertedPendulum(), WEAK, PathTracking(), TIGHT][seed % 4]
+    feedback = lqr(plant, control_weight=10.0 ** rng.uniform(-1, 3))[0]
+    gain = feedback.gain.numpy() * rng.uniform(0.7, 1.4, 2)
+    root = discrete_lyapunov(plant, feedback).factor.numpy() + 0.05 * rng.standard_normal((2, 2))
+    form = root @ root.T
+    loop = ClosedLoop(plant, LinearFeedback(gain, plant.equilibrium_control), QuadraticLyapunov(form))
+    rho = share * inscribed_level(form, plant.box)
+    claim = Claim(rho=rho, c1=0.03 * rho)
+    outcome = verify(loop, claim, Budget(seconds=20.0))
+    if outcome.status == "proved":
+        for scale in (1.0, 0.2):
+            assert find_counterexample(loop, claim, scale * loop.sample(50_000, seed=seed)) is None
+    if outcome.status == "refuted":
+        assert outcome.counterexample is not None
+        x = torch.as_tensor(outcome.counterexample.state)
+        value, following = float(loop.value(x)), loop.step(x)
+        allowed = max((1 - claim.kappa) * value, claim.c1)
+        assert value <= rho
+        assert float(loop.value(following)) > allowed or not bool(loop.inside(following))
 
 
 def test_a_network_is_decided_as_its_samples_say() -> None:

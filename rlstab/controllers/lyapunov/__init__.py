@@ -1,0 +1,1 @@
+"""Controllers that are trained together with the Lyapunov function that certifies them."""

@@ -197,7 +197,7 @@ def backward_kernel(
             tl.store(dbias_ptr + entry * num_queries + rows, tl.sum(ds, axis=1), mask=rows < num_queries)
         if SLOPES_GRAD:
             distance = tl.abs(position[:, None] - keys[None, :]).to(tl.float32)
-            tl.store(dslopes_ptr + entry, 0.0 - tl.sum(tl.sum(ds * distance, axis=1), axis=0))
+            tl.store(dslopes_ptr + entry, 0.0 - tl.sum(ds * distance))
         ds = ds.to(k.dtype)
         dq = product(ds, k, PRECISION, INTERPRET) * grad_scale
         store_tile(dq_ptr + far * stride_dqb + head * stride_dqh, rows, stride_dqm, dims, num_queries, DIM, dq)

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlstab.envs.hybrid.system import HybridState, HybridSystem
-from rlstab.envs.physics.interface import FloatArray, IntArray
-from rlstab.errors import UserError
-
-
-@dataclass(frozen=True)
-class Part:
-    """A named part of the model."""
-
-    name: str
+from rlstab.envs.physics.interface import FloatArray
+from rlstab.envs.physics.state_engine import Part, StatePhysics
 
 
 @dataclass(frozen=True)
@@ -45,18 +36,6 @@ class HybridModel:
         return Part(("world",)[index])
 
 
-@dataclass(frozen=True)
-class HybridSlice:
-    """A copy of some worlds' state (`Physics.take`)."""
-
-    qpos: FloatArray
-    qvel: FloatArray
-
-    def field(self, name: str) -> FloatArray:
-        """Refuse: nothing is derived."""
-        raise UserError(f"a hybrid system has no derived quantity '{name}'")
-
-
 def pack(state: HybridState) -> FloatArray:
     """Continuous state, mode and configuration as one row a world, ``(n, nq)``."""
     return np.concatenate([state.x, state.mode[:, None].astype(np.float64), state.configuration], 1)
@@ -68,7 +47,7 @@ def unpack(system: HybridSystem, qpos: FloatArray) -> HybridState:
     return HybridState(qpos[:, :n].copy(), qpos[:, n].astype(np.int64), qpos[:, n + 1 :].copy())
 
 
-class HybridPhysics:
+class HybridPhysics(StatePhysics):
     """Batched worlds of a `HybridSystem`. All of a world's state is ``qpos`` (see `pack`); ``qvel`` is empty.
 
     Parameters
@@ -88,8 +67,7 @@ class HybridPhysics:
         self.num_envs = num_envs
         self.timestep = timestep
         self._model = HybridModel(system, np.asarray(ctrlrange, np.float64))
-        self._qpos = np.zeros((num_envs, self._model.nq))
-        self._nothing = np.zeros((num_envs, 0))
+        super().__init__(np.zeros((num_envs, self._model.nq)), "hybrid system")
 
     @property
     def model(self) -> HybridModel:
@@ -97,28 +75,9 @@ class HybridPhysics:
         return self._model
 
     @property
-    def qpos(self) -> FloatArray:
-        """Packed state, ``(num_envs, nq)``: a live view."""
-        return self._qpos
-
-    @property
-    def qvel(self) -> FloatArray:
-        """``(num_envs, 0)``."""
-        return self._nothing
-
-    @property
     def state(self) -> HybridState:
         """A copy of where the worlds are."""
         return unpack(self.system, self._qpos)
-
-    def field(self, name: str) -> FloatArray:
-        """Refuse: nothing is derived."""
-        raise UserError(f"a hybrid system has no derived quantity '{name}'")
-
-    def reset(self, worlds: IntArray, qpos: FloatArray, qvel: FloatArray) -> None:
-        """See `Physics.reset`."""
-        del qvel
-        self._qpos[worlds] = qpos
 
     def step(self, ctrl: FloatArray, n_substeps: int, wrench: FloatArray | None = None) -> None:
         """See `Physics.step`.
@@ -137,42 +96,3 @@ class HybridPhysics:
     def after(self, control: FloatArray) -> HybridState:
         """Where the worlds are a control period later."""
         return self.system.within_limit(self.system.advance(self.state, control, self.timestep)).state
-
-    def take(self, worlds: IntArray) -> HybridSlice:
-        """See `Physics.take`."""
-        return HybridSlice(self._qpos[worlds], self._nothing[worlds])
-
-    def set_parameters(self, worlds: IntArray, parameters: dict[str, NDArray[Any]]) -> None:
-        """Refuse: what differs between worlds is their configuration, which the task draws.
-
-        Raises
-        ------
-        UserError
-            Always, if a parameter is named.
-        """
-        del worlds
-        if parameters:
-            raise UserError(f"a hybrid system has no parameter {', '.join(parameters)}")
-
-    def is_finite(self) -> bool:
-        """See `Physics.is_finite`."""
-        return bool(np.isfinite(self._qpos).all())
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Physics.state_dict`."""
-        return {"state": self._qpos.copy()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Physics.load_state_dict`.
-
-        Raises
-        ------
-        UserError
-            The state belongs to another system or number of worlds.
-        """
-        if state["state"].shape != self._qpos.shape:
-            raise UserError(f"the saved state has shape {state['state'].shape}, this engine's is {self._qpos.shape}")
-        self._qpos[...] = state["state"]
-
-    def close(self) -> None:
-        """Nothing to end."""

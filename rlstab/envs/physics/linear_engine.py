@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlstab.envs.linear.systems import LinearSystem
-from rlstab.envs.physics.interface import FloatArray, IntArray
+from rlstab.envs.physics.interface import FloatArray
+from rlstab.envs.physics.state_engine import Part, StatePhysics
 from rlstab.errors import UserError
 
 BODY = "load"
 """Name of the body whose force is the disturbance: x, y, z are its first channels."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A named part of the model."""
-
-    name: str
 
 
 @dataclass(frozen=True)
@@ -42,19 +34,7 @@ class LinearModel:
         return Part(("world", BODY)[index])
 
 
-@dataclass(frozen=True)
-class LinearSlice:
-    """A copy of some worlds' state (`Physics.take`)."""
-
-    qpos: FloatArray
-    qvel: FloatArray
-
-    def field(self, name: str) -> FloatArray:
-        """Refuse: nothing is derived."""
-        raise UserError(f"a linear system has no derived quantity '{name}'")
-
-
-class LinearPhysics:
+class LinearPhysics(StatePhysics):
     """Batched worlds of a `LinearSystem`, stepped exactly. The state is ``qpos``; ``qvel`` is empty.
 
     Parameters
@@ -77,77 +57,18 @@ class LinearPhysics:
         self.num_envs = num_envs
         self.timestep = system.dt
         self._model = LinearModel(nq=system.state_size, nv=0, nu=system.control_size)
-        self._state = np.zeros((num_envs, system.state_size))
-        self._nothing = np.zeros((num_envs, 0))
+        super().__init__(np.zeros((num_envs, system.state_size)), "linear system")
 
     @property
     def model(self) -> LinearModel:
         """What can be asked of it."""
         return self._model
 
-    @property
-    def qpos(self) -> FloatArray:
-        """State, ``(num_envs, n)``: a live view."""
-        return self._state
-
-    @property
-    def qvel(self) -> FloatArray:
-        """``(num_envs, 0)``."""
-        return self._nothing
-
-    def field(self, name: str) -> FloatArray:
-        """Refuse: nothing is derived."""
-        raise UserError(f"a linear system has no derived quantity '{name}'")
-
-    def reset(self, worlds: IntArray, qpos: FloatArray, qvel: FloatArray) -> None:
-        """See `Physics.reset`."""
-        del qvel
-        self._state[worlds] = qpos
-
     def step(self, ctrl: FloatArray, n_substeps: int, wrench: FloatArray | None = None) -> None:
         """See `Physics.step`."""
         system = self.system
         for _ in range(n_substeps):
-            after = self._state @ system.a.T + ctrl @ system.b.T
+            after = self._qpos @ system.a.T + ctrl @ system.b.T
             if wrench is not None:
                 after += wrench[:, 1, : system.disturbance_size] @ system.e.T
-            self._state[...] = after
-
-    def take(self, worlds: IntArray) -> LinearSlice:
-        """See `Physics.take`."""
-        return LinearSlice(self._state[worlds], self._nothing[worlds])
-
-    def set_parameters(self, worlds: IntArray, parameters: dict[str, NDArray[Any]]) -> None:
-        """Refuse: the matrices are all there is.
-
-        Raises
-        ------
-        UserError
-            Always, if a parameter is named.
-        """
-        del worlds
-        if parameters:
-            raise UserError(f"a linear system has no parameter {', '.join(parameters)}")
-
-    def is_finite(self) -> bool:
-        """See `Physics.is_finite`."""
-        return bool(np.isfinite(self._state).all())
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Physics.state_dict`."""
-        return {"state": self._state.copy()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Physics.load_state_dict`.
-
-        Raises
-        ------
-        UserError
-            The state belongs to another system or number of worlds.
-        """
-        if state["state"].shape != self._state.shape:
-            raise UserError(f"the saved state has shape {state['state'].shape}, this engine's is {self._state.shape}")
-        self._state[...] = state["state"]
-
-    def close(self) -> None:
-        """Nothing to end."""
+            self._qpos[...] = after

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -130,11 +132,11 @@ def test_two_rows_hold_both() -> None:
         (lambda u, r: (u * torch.nan, r), "NaN"),
     ],
 )
-def test_a_wrong_answer_of_a_solver_is_refused(change: object, words: str) -> None:
+def test_a_wrong_answer_of_a_solver_is_refused(change: Any, words: str) -> None:
     problem = one_row(*ORACLES[0][:5])
     right = solve_clf_qp(problem)
     check_solution(problem, right.control, right.relaxation)
-    control, relaxation = change(right.control, right.relaxation)  # type: ignore[operator]
+    control, relaxation = change(right.control, right.relaxation)
     with pytest.raises(UserError, match=words):
         check_solution(problem, control, relaxation)
 

@@ -270,4 +270,5 @@ def euler_hop(xdot: Array, y: Array, angle: Array, force: Array) -> tuple[Array,
         upward = np.where(standing, push * y / (MASS * length), 0.0) - GRAVITY
         x, y = x + dt * xdot, y + dt * ydot
         xdot, ydot, time = xdot + dt * forward, ydot + dt * upward, time + dt
-    return tuple(np.where(failed, np.nan, part) for part in (x, xdot, y, time))  # type: ignore[return-value]
+    x, xdot, y, time = (np.where(failed, np.nan, part) for part in (x, xdot, y, time))
+    return x, xdot, y, time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -75,5 +76,5 @@ class SwitchedLinear(HybridSystem):
         return replace(state, mode=1 - state.mode)
 
 
-def _like(xp: object, matrix: np.ndarray) -> Array:
-    return matrix if xp is np else xp.as_tensor(matrix)  # type: ignore[attr-defined]
+def _like(xp: Any, matrix: np.ndarray) -> Array:
+    return matrix if xp is np else xp.as_tensor(matrix)

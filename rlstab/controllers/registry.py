@@ -316,3 +316,14 @@ register(
         observations=("continuous",),
     )
 )
+register(
+    MethodInfo(
+        name="roa",
+        summary="Lyapunov functions for the modes of a hybrid system, and a planner over their regions of attraction",
+        package="rlstab.controllers.roa",
+        config_name="RoaConfig",
+        actions=("continuous",),
+        observations=("continuous",),
+        native_only=True,
+    )
+)

@@ -152,7 +152,7 @@ class RoaLearner:
         loss, further = stage.loss(self._rng(place.stage, _STEP, step), progress)
         if not bool(torch.isfinite(loss)):
             raise DivergedError(
-                f"the loss of stage '{stage.name}' became {float(loss)} at gradient step {self._step}: lower "
+                f"the loss of stage '{stage.name}' became {float(loss.detach())} at gradient step {self._step}: lower "
                 "--learning-rate"
             )
         self._optimiser.zero_grad()

@@ -61,4 +61,4 @@ def decreasing(values: NDArray[np.float64], share: float, slack: float = 0.0, ne
         ``(...)`` bool.
     """
     falls = (values[1:] <= (1.0 - share) * values[:-1] + slack).all(0)
-    return falls | ((values[0] < near) & (values[-1] < near))
+    return np.isfinite(values).all(0) & (falls | ((values[0] < near) & (values[-1] < near)))

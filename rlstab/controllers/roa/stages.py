@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -14,19 +13,13 @@ from rlstab.errors import UserError
 
 
 class Stage(ABC):
-    """One stage. All chance comes from the generators that are handed in, so that a resumed stage goes on exactly.
+    """One stage. All chance comes from the generators that are handed in, so that a resumed stage goes on exactly."""
 
-    Parameters
-    ----------
-    name
-        For the metrics and the progress line.
-    share
-        Of all gradient steps, relative to the other stages' shares.
-    """
-
-    name: ClassVar[str]
-    share: ClassVar[float]
-    redraw_every: ClassVar[int | None] = None
+    name: str
+    """For the metrics and the progress line."""
+    share: float
+    """Of all gradient steps, relative to the other stages' shares."""
+    redraw_every: int | None = None
     """Gradient steps after which the data are drawn anew. None: once, when the stage begins."""
 
     @abstractmethod

@@ -15,6 +15,8 @@ import triton
 from rlstab.errors import UserError
 
 _LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:(@!?U?P[T\d]+)\s+)?([A-Z][\w.]*)([^;]*);")
+# Some versions of the tool add when an instruction waits, and for what: "&req={1} ?WAIT15_END_GROUP".
+_NOTES = re.compile(r"\s*[&?]\w.*", re.DOTALL)
 _TARGET = re.compile(r"0x([0-9a-f]+)\s*$")
 _ENDS = ("EXIT", "RET", "BRX", "JMX", "BPT")
 
@@ -59,7 +61,7 @@ def disassembled(binary: bytes) -> tuple[str, list[Instruction]]:
 def instructions_of(assembly: str) -> list[Instruction]:
     """Read what ``cuobjdump -sass`` writes."""
     return [
-        Instruction(int(address, 16), bool(predicate), operation, operands.strip())
+        Instruction(int(address, 16), bool(predicate), operation, _NOTES.sub("", operands).strip())
         for address, predicate, operation, operands in _LINE.findall(assembly)
     ]
 

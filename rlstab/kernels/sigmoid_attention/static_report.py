@@ -56,6 +56,11 @@ where 64 to 128 of 255 registers are used, and with Triton 3.6 for Blackwell in 
 Triton 3.8 sixteen. It takes a few stores before the loops and loads after them. Everything else that spills is a broken
 bound.
 """
+INSTRUCTIONS_AN_ACCESS = 1000
+"""Instructions of loops for which one access to what was put aside is allowed there, too.
+
+Triton 3.6 makes two in 3070, of one kernel for Blackwell with every option in float32.
+"""
 BLACKWELL = 100
 TENSOR_CORE_ROWS = 64
 """Rows from which Hopper's group-wide products are used."""
@@ -195,8 +200,9 @@ def _broken_copies(figures: Figures, configuration: Configuration) -> list[str]:
 
 
 def _allowed_spill(figures: Figures) -> int:
-    """Bytes a thread that may be put aside: by choice, before the loops, and taken up again after them."""
-    beside = bool(figures.special_a_loop) and not figures.local_in_loops
+    """Bytes a thread that may be put aside: by choice, and taken up again after the loops."""
+    rare = figures.local_in_loops * INSTRUCTIONS_AN_ACCESS <= sum(figures.instructions_a_loop)
+    beside = bool(figures.special_a_loop) and rare
     return SPILLED_BESIDE_LOOPS if beside and figures.registers <= REGISTERS_LEFT else 0
 
 

@@ -54,3 +54,10 @@ def test_a_call_comes_back() -> None:
         "RET.REL.NODEC R20 0x0",
     )
     assert special_operations(*lines) == [1]
+
+
+def test_notes_on_waiting_are_no_part_of_an_instruction() -> None:
+    notes = "                   &req={1}         ?WAIT15_END_GROUP"
+    lines = (f"MUFU.EX2 R1, R2{notes}", f"FADD R1, R1, R1{notes}", f"@P0 BRA 0x0{notes}", "EXIT ?trans5")
+    assert special_operations(*lines) == [1]
+    assert [instruction.operands for instruction in instructions_of(program(*lines))][1:3] == ["R1, R1, R1", "0x0"]

@@ -240,6 +240,11 @@ BESIDE = {"registers": 128, "stack": 16, "local_accesses": 4}
         (BESIDE, {"stack": 17}, "spills registers (17 bytes"),
         (BESIDE, {"registers": 129}, "spills registers (16 bytes"),
         (BESIDE, {"local_in_loops": 1}, "spills registers (16 bytes"),
+        (
+            {**BESIDE, "local_in_loops": 2, "instructions_a_loop": [2000]},
+            {"instructions_a_loop": [1999]},
+            "spills registers (16 bytes",
+        ),
         (BESIDE, {"special_a_loop": []}, "spills registers (16 bytes"),
         ({}, {"stack": 4}, "spills registers (4 bytes"),
         ({"architecture": 80, "warp_products": 9}, {"group_products": 0, "warp_products": 0}, "without tensor cores"),

@@ -75,7 +75,7 @@ class SequenceLearner(OnPolicyLearner):
         self._outputs = torch.zeros(*lead, self.network.head.inputs, device=self.device)
         self._values = torch.zeros(lead[0] + 1, lead[1], device=self.device)
         self._cut_values: list[Tensor] = []
-        self._memory: Memory = self.network.empty_memory(self.num_envs)
+        self._memory: Memory = self.network.empty_memory(self.num_envs, values=True)
         self._gradient_norms: list[Tensor] = []
         self._raw_gradient: Tensor | None = None
         self._watched: Sequences | None = None
@@ -171,8 +171,8 @@ class SequenceLearner(OnPolicyLearner):
             self._memory = network.remember(timeline.before())
             self._memory.previous = network.head.encode(timeline.previous(0))
         self._memory.begin(timeline.starts[timeline.context + step])
-        features = network.step(observation, self._memory)
-        self._values[step] = network.critic(features).squeeze(-1)
+        features, judged = network.step_both(observation, self._memory)
+        self._values[step] = network.critic(judged).squeeze(-1)
         self._outputs[step] = network.actor(features)
         return self._outputs[step]
 
@@ -182,7 +182,7 @@ class SequenceLearner(OnPolicyLearner):
         cut = rollout.truncations(step)
         if cut is not None:
             _, worlds, final = cut
-            self._cut_values.append(network.critic(network.step(final, self._memory.rows(worlds))).squeeze(-1))
+            self._cut_values.append(self._value(final, self._memory.rows(worlds)))
 
     def _step(self, learning_rate: float) -> None:
         if self._raw_gradient is not None:
@@ -194,7 +194,7 @@ class SequenceLearner(OnPolicyLearner):
             norm = torch.linalg.vector_norm(self._flat.gradient)
         self._gradient_norms.append(norm)
         self._optimizer.step(learning_rate)
-        self.network.transformer.after_gradient_step()
+        self.network.after_gradient_step()
 
     def _learn_normalisation(self) -> None:
         timeline = self._timeline
@@ -211,7 +211,7 @@ class SequenceLearner(OnPolicyLearner):
         # The state after the last step is valued by a copy of the memory: the next rollout begins with that state.
         newest = self._memory.rows(slice(None))
         newest.begin(timeline.starts[-1])
-        self._values[-1] = network.critic(network.step(timeline.observations[-1], newest)).squeeze(-1)
+        self._values[-1] = self._value(timeline.observations[-1], newest)
         cut_values = torch.cat(self._cut_values) if self._cut_values else None
         advantages, returns = self._advantages(self._values, cut_values)
         log_probs = network.head(self._outputs.flatten(0, 1)).log_prob(timeline.actions.flatten(0, 1))
@@ -229,13 +229,16 @@ class SequenceLearner(OnPolicyLearner):
         self._watched = timeline.pieces(worlds, 0, timeline.context + self.config.n_steps)
         return samples
 
+    def _value(self, observation: Tensor, memory: Memory) -> Tensor:
+        return self.network.critic(self.network.step_both(observation, memory)[1]).squeeze(-1)
+
     def _memories_for_training(self) -> tuple[list[Tensor], int]:
         if self._settings.context == "recompute":
             return [], 0
         timeline = self._timeline
         worlds = torch.arange(self.num_envs, device=self.device)
         memories: list[Tensor] = []
-        self.network.encode(timeline.pieces(worlds, 0, timeline.context + self.config.n_steps), keep=memories)
+        self.network.encode_both(timeline.pieces(worlds, 0, timeline.context + self.config.n_steps), keep=memories)
         return memories, min(self._transformer.window - 1, timeline.context)
 
 
@@ -249,9 +252,9 @@ class SequenceGradient:
     def __call__(self, batch: SequenceMinibatch) -> StepStatistics:
         """Add the gradient of the loss to the parameters' (zeroed) ``grad``."""
         network = self._network
-        features = network.encode(batch.sequences)[:, batch.context :].flatten(0, 1)
+        features, judged = (of[:, batch.context :].flatten(0, 1) for of in network.encode_both(batch.sequences))
         outputs = network.actor(features)
-        values = network.critic(features).squeeze(-1)
+        values = network.critic(judged).squeeze(-1)
         loss, statistics = surrogate_loss(network.head(outputs), values, batch, self._config)
         if self._config.z_loss:
             loss = loss + self._config.z_loss * network.head.log_normalizers(outputs).square().mean()

@@ -24,6 +24,8 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"window": 1},
     {"observation_change": True, "num_layers": 2},
     {"observation_change": True, "previous_action": False, "window": 1},
+    {"separate_critic": True, "observation_change": True, "num_layers": 2},
+    {"separate_critic": True, "score_bias": "head", "previous_action": False, "sigma_reparam": True},
 )
 
 
@@ -75,10 +77,11 @@ def first_ratios(learner: SequenceLearner) -> torch.Tensor:
     samples = learner._samples()
     ratios = []
     for batch in samples.minibatches(torch.arange(samples.count), learner.config.batch_size):
-        features = learner.network.encode(batch.sequences)[:, batch.context :].flatten(0, 1)
+        both = learner.network.encode_both(batch.sequences)
+        features, judged = (of[:, batch.context :].flatten(0, 1) for of in both)
         log_probs = learner.network.head(learner.network.actor(features)).log_prob(batch.actions)
         ratios.append((log_probs - batch.log_probs).exp())
-        values = learner.network.critic(features).squeeze(-1)
+        values = learner.network.critic(judged).squeeze(-1)
         torch.testing.assert_close(values, batch.values, rtol=1e-5, atol=1e-5)
     return torch.cat(ratios).detach()
 
@@ -102,18 +105,23 @@ def test_all_ratios_are_one_before_the_first_gradient_step(kind: type[Ticks], co
         learner.update()
 
 
-def test_acting_equals_training_over_a_thousand_steps_with_resets() -> None:
-    learner = made(n_steps=1000, batch_size=1000, sequence_length=250, shape={"window": 16, "width": 32})
+@pytest.mark.parametrize("separate_critic", [False, True])
+def test_acting_equals_training_over_a_thousand_steps_with_resets(separate_critic: bool) -> None:
+    shape = {"window": 16, "width": 32, "separate_critic": separate_critic}
+    learner = made(n_steps=1000, batch_size=1000, sequence_length=250, shape=shape)
     weights_away_from_the_start(learner)
     learner.collect()
     samples = learner._samples()
-    apart = []
+    apart, values_apart = [], []
     for batch in samples.minibatches(torch.arange(samples.count), 1000):
-        features = learner.network.encode(batch.sequences)[:, batch.context :].flatten(0, 1)
+        both = learner.network.encode_both(batch.sequences)
+        features, judged = (of[:, batch.context :].flatten(0, 1) for of in both)
         again = learner.network.head(learner.network.actor(features)).log_prob(batch.actions)
         apart.append((again - batch.log_probs).abs().detach())
+        values_apart.append((learner.network.critic(judged).squeeze(-1) - batch.values).abs().detach())
     # The maximum of a tensor is NaN where one entry is, Python's may not be.
     assert float(torch.cat(apart).max()) < 1e-5
+    assert float(torch.cat(values_apart).max()) < 1e-5
     assert len(torch.cat(apart)) == 4 * 1000
     assert learner._rollout.dones.sum() > 100
 
@@ -133,8 +141,9 @@ def test_single_numbers_are_learnt_from() -> None:
     torch.testing.assert_close(ratios, torch.ones_like(ratios), rtol=1e-5, atol=1e-5)
 
 
-def test_predict_acts_as_training_does() -> None:
-    learner = made(ContinuousTicks)
+@pytest.mark.parametrize("separate_critic", [False, True])
+def test_predict_acts_as_training_does(separate_critic: bool) -> None:
+    learner = made(ContinuousTicks, {"separate_critic": separate_critic})
     weights_away_from_the_start(learner)
     learner.collect()
     timeline = learner._timeline
@@ -164,8 +173,9 @@ def test_what_came_before_an_episode_makes_no_difference() -> None:
     assert not torch.equal(features[0, :start], others[0, :start])
 
 
-def test_values_at_time_limits_are_of_the_state_that_was_cut() -> None:
-    learner = made()
+@pytest.mark.parametrize("separate_critic", [False, True])
+def test_values_at_time_limits_are_of_the_state_that_was_cut(separate_critic: bool) -> None:
+    learner = made(shape={"separate_critic": separate_critic})
     weights_away_from_the_start(learner)
     learner.collect()
     timeline, network = learner._timeline, learner.network
@@ -192,14 +202,25 @@ def test_sequences_contain_the_whole_rollout_once() -> None:
     assert sorted(map(tuple, seen.tolist())) == sorted(map(tuple, everything.tolist()))
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "stable_spam"])
+@pytest.mark.parametrize(
+    ("optimizer", "separate_critic"), [("adam", False), ("stable_spam", False), ("adam", True)], ids=str
+)
 @pytest.mark.parametrize("context", ["recompute", "cached"])
-def test_it_goes_on_from_a_state_as_if_nothing_had_happened(optimizer: str, context: str) -> None:
+def test_it_goes_on_from_a_state_as_if_nothing_had_happened(
+    optimizer: str, separate_critic: bool, context: str
+) -> None:
     def learner() -> SequenceLearner:
         config = SequenceConfig(
             n_steps=16, batch_size=32, sequence_length=8, optimizer=optimizer, context=context, warmup_steps=100
         )
-        shape = TransformerConfig(width=16, window=5, num_heads=2, sigma_reparam=True, observation_change=True)
+        shape = TransformerConfig(
+            width=16,
+            window=5,
+            num_heads=2,
+            sigma_reparam=True,
+            observation_change=True,
+            separate_critic=separate_critic,
+        )
         return SequenceLearner(make_vec(ENV, num_envs=4), config, shape, seed=1)
 
     first = learner()
@@ -295,7 +316,43 @@ def test_attention_is_watched_as_often_as_asked() -> None:
     assert 0.0 < second["attention/layer0_head1/mass"] < 10.0
     assert second["attention/layer1/spectral_norm_query"] > 0.0
     assert second["attention/layer0/gradient_norm_key"] > 0.0
+    assert not any(name.startswith("attention/critic") for name in second)
     assert all(np.isfinite(value) for value in second.values())
+
+
+def test_attention_of_the_critics_own_transformer_is_watched_too() -> None:
+    metrics = made(monitor_every=1, shape={"separate_critic": True}).iterate()
+    assert 0.0 < metrics["attention/critic_layer0_head1/mass"] < 10.0
+    assert metrics["attention/critic_layer1/gradient_norm_value"] > 0.0
+    assert metrics["attention/critic_layer0/spectral_norm_key"] != metrics["attention/layer0/spectral_norm_key"]
+
+
+def test_the_values_loss_moves_what_acts_only_if_they_share_a_transformer() -> None:
+    def moved(separate_critic: bool) -> dict[str, bool]:
+        learner = made(shape={"separate_critic": separate_critic})
+        learner.collect()
+        learner._flat.gradient.zero_()
+        batch = next(learner._samples().minibatches(torch.arange(16), 128))
+        # Without advantages the policy's own loss has no gradient.
+        batch.advantages.zero_()
+        learner._gradient(batch)
+        return {name: bool(part.grad.any()) for name, part in learner.network.named_parameters()}
+
+    shared, apart = moved(False), moved(True)
+    acting = [name for name in shared if not name.startswith("critic")]
+    assert any(shared[name] for name in acting)
+    assert not any(apart[name] for name in acting)
+    assert apart["critic_encoder.embedding.weight"]
+    assert apart["critic_encoder.transformer.blocks.0.attention.query.weight"]
+
+
+def test_the_critics_own_transformer_leaves_the_actors_first_weights_alone() -> None:
+    """So that runs with and without it begin with one policy."""
+    shared, apart = (made(shape={"separate_critic": own}).network for own in (False, True))
+    for name, value in shared.state_dict().items():
+        assert torch.equal(value, apart.state_dict()[name]), name
+    assert apart.critic_encoder is not None
+    assert not torch.equal(apart.embedding.weight, apart.critic_encoder.embedding.weight)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "stable_spam"])

@@ -27,6 +27,7 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"attention": "softmax", "positions": "alibi", "residual": "plain", "sigma_reparam": True},
     {"score_bias": "head", "kv_heads": 1, "layer_scale": 0.5, "output_norm": True, "previous_action": False},
     {"observation_change": True, "num_layers": 2},
+    {"separate_critic": True},
 )
 
 
@@ -70,6 +71,15 @@ def test_the_file_acts_as_the_policy_with_resets(env_id: str, shape: dict[str, A
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
         distinct |= set(np.round(theirs.ravel(), 6).tolist())
     assert len(distinct) > 1
+
+
+def test_the_critics_own_transformer_is_not_exported(tmp_path: Path) -> None:
+    sizes = []
+    for own in (False, True):
+        (folder := tmp_path / str(own)).mkdir()
+        sizes.append(made(ROBOT, folder, {"separate_critic": own})[1].stat().st_size)
+    # Only the provenance that the file carries may differ.
+    assert abs(sizes[0] - sizes[1]) < 100
 
 
 def test_memory_matters_and_an_episode_begins_without_it(robot: Robot) -> None:

@@ -65,3 +65,7 @@ class TransformerConfig:
     """Whether a token holds how the observation has changed since the step before, beside the observation. Where
     observations are normalised, so are changes, by how much they usually are: from step to step positions change little
     against their range, and velocities are slow to learn without."""
+
+    separate_critic: bool = False
+    """Whether the value has a transformer of its own, of the same shape, so that its loss does not move the one that
+    acts (arXiv:2110.05038). An update costs nearly twice as much; what is exported stays the same."""

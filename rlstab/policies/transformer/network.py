@@ -1,9 +1,9 @@
-"""Actor and critic on one transformer that reads observations and the actions before them."""
+"""Actor and critic on transformers that read observations and the actions before them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import gymnasium
 import torch
@@ -19,7 +19,7 @@ from rlstab.policies.distributions import ActionHead
 from rlstab.policies.networks import MLP, orthogonal_
 from rlstab.policies.normalizer import RunningNormalizer
 from rlstab.policies.observation_input import ObservationInput
-from rlstab.policies.transformer.blocks import Transformer
+from rlstab.policies.transformer.blocks import Block, Transformer
 from rlstab.policies.transformer.config import TransformerConfig
 
 
@@ -30,21 +30,24 @@ class Memory:
     Parameters
     ----------
     caches
-        Keys and values of the newest steps, one a layer.
+        Keys and values of the newest steps, one a layer of the actor's transformer.
     previous
         ``(B, head.inputs)``: the action before, as the network reads it; zero at an episode's first step.
     observed
         ``(B, size)``: the observation before, as `ObservationInput.flat` gives it; not read at an episode's first step.
+    critic_caches
+        As ``caches``, of the critic's own transformer. Empty: it has none, or values are not asked for.
     """
 
     caches: list[RingCache]
     previous: Tensor
     observed: Tensor
+    critic_caches: list[RingCache] = field(default_factory=list)
 
     def begin(self, episode_start: ArrayLike | Tensor) -> None:
         """Forget everything in the environments where ``episode_start``, ``(B,)`` bool, is true."""
         episode_start = episode_starts(episode_start, self.previous)
-        for cache in self.caches:
+        for cache in (*self.caches, *self.critic_caches):
             cache.begin(episode_start)
         self.previous.masked_fill_(episode_start[:, None], 0.0)
 
@@ -53,12 +56,16 @@ class Memory:
         return [part.shape for part in self._parts()] == [part.shape for part in other._parts()]
 
     def _parts(self) -> list[Tensor]:
-        return [self.previous, self.observed, *(part for c in self.caches for part in (c.k, c.v, c.count))]
+        caches = (*self.caches, *self.critic_caches)
+        return [self.previous, self.observed, *(part for c in caches for part in (c.k, c.v, c.count))]
 
     def rows(self, index: Tensor | slice) -> Memory:
         """Copy the memory of some environments."""
-        caches = [RingCache(*(part[index].clone() for part in (c.k, c.v, c.count))) for c in self.caches]
-        return Memory(caches, self.previous[index].clone(), self.observed[index].clone())
+        caches, critic_caches = (
+            [RingCache(*(part[index].clone() for part in (c.k, c.v, c.count))) for c in of]
+            for of in (self.caches, self.critic_caches)
+        )
+        return Memory(caches, self.previous[index].clone(), self.observed[index].clone(), critic_caches)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,8 @@ class Sequences:
     steps
         ``(B, M + T)`` int64: number of each step in its episode.
     memories
-        See `Transformer.forward`; with them, ``starts`` and ``steps`` also cover the ``M`` steps before.
+        See `Transformer.forward`; with them, ``starts`` and ``steps`` also cover the ``M`` steps before. Those of the
+        critic's own transformer, if it has one, come after the actor's.
     before
         ``(B, *space.shape)``: the observation before the first. None: it was the same.
     """
@@ -90,11 +98,31 @@ class Sequences:
     before: Tensor | None = None
 
 
+class CriticEncoder(nn.Module):
+    """Embedding and transformer of the critic's own.
+
+    Parameters
+    ----------
+    inputs
+        What a token is embedded from.
+    config
+        The transformer.
+    generator
+        Source of the initial weights.
+    """
+
+    def __init__(self, inputs: int, config: TransformerConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(inputs, config.width)
+        orthogonal_(self.embedding, 1.0, generator)
+        self.transformer = Transformer(config, generator)
+
+
 class TransformerActorCritic(ObservationInput):
-    """Actor and critic on one transformer.
+    """Actor and critic on one transformer, or on one each.
 
     A token is a linear function of the observation's features and, if so configured, of how they have changed and of
-    the action before.
+    the action before. Both read the same normalised inputs; pictures go through one convolution.
 
     Parameters
     ----------
@@ -137,6 +165,8 @@ class TransformerActorCritic(ObservationInput):
         self.transformer = Transformer(config, generator)
         self.actor = MLP((config.width, *heads.hidden_sizes, self.head.inputs), heads.activation, 0.01, generator)
         self.critic = MLP((config.width, *heads.hidden_sizes, 1), heads.activation, 1.0, generator)
+        # Made last, so that the actor begins with the same weights as without it.
+        self.critic_encoder = CriticEncoder(inputs, config, generator) if config.separate_critic else None
 
     @property
     def receptive_field(self) -> int:
@@ -147,8 +177,17 @@ class TransformerActorCritic(ObservationInput):
         """Raw observations ``(N, *space.shape)`` to ``(N, size)``, not normalised."""
         return self.flat(observations, self.embedding.weight.dtype)
 
-    def tokens(self, flat: Tensor, observed: Tensor, previous: Tensor, begins: Tensor) -> Tensor:
-        """Tokens ``(..., width)``.
+    @property
+    def layers(self) -> dict[str, Block]:
+        """All blocks by name: ``layer0``, ``layer1``, ...; of the critic's own transformer ``critic_layer0``, ..."""
+        named = {f"layer{index}": block for index, block in enumerate(self.transformer.layers)}
+        if self.critic_encoder is not None:
+            blocks = self.critic_encoder.transformer.layers
+            named |= {f"critic_layer{index}": block for index, block in enumerate(blocks)}
+        return named
+
+    def inputs(self, flat: Tensor, observed: Tensor, previous: Tensor, begins: Tensor) -> Tensor:
+        """What tokens are embedded from, ``(..., inputs)``.
 
         Parameters
         ----------
@@ -167,10 +206,10 @@ class TransformerActorCritic(ObservationInput):
             parts.append(change.masked_fill(begins[..., None], 0.0))
         if self.reads_actions:
             parts.append(previous)
-        return self.embedding(torch.cat(parts, dim=-1))
+        return torch.cat(parts, dim=-1)
 
-    def embed(self, sequences: Sequences) -> Tensor:
-        """Tokens ``(B, T, width)`` of sequences."""
+    def read_sequences(self, sequences: Sequences) -> Tensor:
+        """Do as `inputs` for sequences: ``(B, T, inputs)``."""
         batch, length = sequences.observations.shape[:2]
         begins = sequences.starts[:, -length:]
         flat = self.read(sequences.observations.flatten(0, 1)).unflatten(0, (batch, length))
@@ -182,7 +221,7 @@ class TransformerActorCritic(ObservationInput):
         if self.reads_changes:
             first = flat[:, 0] if sequences.before is None else self.read(sequences.before)
             observed = torch.cat([first[:, None], flat[:, :-1]], dim=1)
-        return self.tokens(flat, observed, previous, begins)
+        return self.inputs(flat, observed, previous, begins)
 
     @torch.no_grad()
     def learn_normalisation(self, observations: Tensor, begins: Tensor, before: Tensor) -> None:
@@ -205,40 +244,77 @@ class TransformerActorCritic(ObservationInput):
             self.change_normalizer.update(flat.diff(dim=0)[~begins])
 
     def encode(self, sequences: Sequences, keep: list[Tensor] | None = None) -> Tensor:
-        """Features ``(B, T, width)`` for actor and critic; see `Transformer.forward` for ``keep``."""
-        rows = self.segments(sequences.starts)
-        return self.transformer(self.embed(sequences), rows, sequences.steps, sequences.memories, keep)
+        """Features ``(B, T, width)`` for the actor; see `Transformer.forward` for ``keep``."""
+        inputs, rows = self.read_sequences(sequences), self.segments(sequences.starts)
+        return self.transformer(self.embedding(inputs), rows, sequences.steps, sequences.memories, keep)
+
+    def encode_both(self, sequences: Sequences, keep: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Features ``(B, T, width)`` for actor and for critic: one tensor twice if they share the transformer.
+
+        ``keep`` is as in `Transformer.forward`, in the order of `layers`.
+        """
+        inputs, rows, memories = self.read_sequences(sequences), self.segments(sequences.starts), sequences.memories
+        features = self.transformer(self.embedding(inputs), rows, sequences.steps, memories, keep)
+        own = self.critic_encoder
+        if own is None:
+            return features, features
+        memories = None if memories is None else memories[len(self.transformer.layers) :]
+        return features, own.transformer(own.embedding(inputs), rows, sequences.steps, memories, keep)
 
     @torch.no_grad()
     def step(self, observation: Tensor, memory: Memory) -> Tensor:
-        """Features ``(B, width)`` for the next observation of each environment, which is remembered.
+        """Features ``(B, width)`` for the actor of the next observation of each environment, which is remembered.
 
         The caller sets ``memory.previous`` when it has acted, and calls ``memory.begin`` where episodes begin.
         """
+        return self.transformer.step(self.embedding(self._remember_inputs(observation, memory)), memory.caches)
+
+    @torch.no_grad()
+    def step_both(self, observation: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Do as `step` for actor and critic; the memory is of `remember`, or of `empty_memory` with ``values``."""
+        inputs = self._remember_inputs(observation, memory)
+        features = self.transformer.step(self.embedding(inputs), memory.caches)
+        own = self.critic_encoder
+        if own is None:
+            return features, features
+        return features, own.transformer.step(own.embedding(inputs), memory.critic_caches)
+
+    def _remember_inputs(self, observation: Tensor, memory: Memory) -> Tensor:
         flat = self.read(observation)
-        tokens = self.tokens(flat, memory.observed, memory.previous, memory.caches[0].count == 0)
+        inputs = self.inputs(flat, memory.observed, memory.previous, memory.caches[0].count == 0)
         memory.observed = flat
-        return self.transformer.step(tokens, memory.caches)
+        return inputs
 
     @torch.no_grad()
     def remember(self, sequences: Sequences) -> Memory:
-        """Memory after sequences, as if they had been given to `step`; at least `receptive_field` steps.
+        """Memory after sequences, as if they had been given to `step_both`; at least `receptive_field` steps.
 
         ``previous`` is left zero.
         """
-        memory = self.empty_memory(sequences.observations.shape[0])
-        rows = self.segments(sequences.starts)
-        self.transformer.prefill(self.embed(sequences), rows, sequences.steps, memory.caches)
+        memory = self.empty_memory(sequences.observations.shape[0], values=True)
+        rows, inputs = self.segments(sequences.starts), self.read_sequences(sequences)
+        self.transformer.prefill(self.embedding(inputs), rows, sequences.steps, memory.caches)
+        own = self.critic_encoder
+        if own is not None:
+            own.transformer.prefill(own.embedding(inputs), rows, sequences.steps, memory.critic_caches)
         memory.observed = self.read(sequences.observations[:, -1])
         return memory
 
-    def empty_memory(self, batch: int) -> Memory:
-        """Memory of ``batch`` environments before their first step."""
+    def empty_memory(self, batch: int, *, values: bool = False) -> Memory:
+        """Memory of ``batch`` environments before a first step; ``values``: also for a critic's own transformer."""
         weight = self.embedding.weight
         previous, observed = (
             torch.zeros(batch, size, dtype=weight.dtype, device=weight.device) for size in (self.head.inputs, self.size)
         )
-        return Memory(self.transformer.empty_caches(batch), previous, observed)
+        own = self.critic_encoder if values else None
+        critic_caches = [] if own is None else own.transformer.empty_caches(batch)
+        return Memory(self.transformer.empty_caches(batch), previous, observed, critic_caches)
+
+    def after_gradient_step(self) -> None:
+        """See `Transformer.after_gradient_step`."""
+        self.transformer.after_gradient_step()
+        if self.critic_encoder is not None:
+            self.critic_encoder.transformer.after_gradient_step()
 
     def segments(self, starts: Tensor) -> Segments:
         """What each step sees, from ``(B, T)`` bool where episodes begin."""
@@ -259,15 +335,16 @@ class TransformerActorCritic(ObservationInput):
 
     def outputs(self, observations: Tensor, actions: Tensor | None = None) -> Tensor:
         """Means or logits ``(B, head.inputs)`` of the distribution that `forward` gives."""
-        return self.actor(self._newest(observations, actions))
+        return self.actor(self.encode(_from_the_start(observations, actions))[:, -1])
 
     def value(self, observations: Tensor, actions: Tensor | None = None) -> Tensor:
         """State value ``(B,)`` at the last of the first steps of an episode; see `forward`."""
-        return self.critic(self._newest(observations, actions)).squeeze(-1)
+        return self.critic(self.encode_both(_from_the_start(observations, actions))[1][:, -1]).squeeze(-1)
 
-    def _newest(self, observations: Tensor, actions: Tensor | None) -> Tensor:
-        if observations.ndim < 2 or not observations.shape[1]:
-            raise UserError(f"observations must be (B, T, ...) with a step at least, got {tuple(observations.shape)}")
-        batch, length = observations.shape[:2]
-        steps = torch.arange(length, device=observations.device).expand(batch, length)
-        return self.encode(Sequences(observations, actions, steps == 0, steps))[:, -1]
+
+def _from_the_start(observations: Tensor, actions: Tensor | None) -> Sequences:
+    if observations.ndim < 2 or not observations.shape[1]:
+        raise UserError(f"observations must be (B, T, ...) with a step at least, got {tuple(observations.shape)}")
+    batch, length = observations.shape[:2]
+    steps = torch.arange(length, device=observations.device).expand(batch, length)
+    return Sequences(observations, actions, steps == 0, steps)

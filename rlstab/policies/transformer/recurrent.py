@@ -42,7 +42,7 @@ class RecurrentActor(nn.Module):
         count, previous, *rest = state
         flat = network.read(observation)
         observed = rest.pop(0) if network.reads_changes else flat
-        x = network.tokens(flat, observed, previous, count == 0)
+        x = network.embedding(network.inputs(flat, observed, previous, count == 0))
         after: list[Tensor] = []
         for index, block in enumerate(network.transformer.layers):
             x, keys, values = block.advance(x, rest[2 * index], rest[2 * index + 1], count)

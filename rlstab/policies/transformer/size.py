@@ -16,7 +16,7 @@ _GIB = 2**30
 
 
 def num_weights(config: TransformerConfig) -> int:
-    """Count the parameters of a `Transformer`; those of sigma-reparametrisation, one a matrix, are left out."""
+    """Count the parameters of one `Transformer`; those of sigma-reparametrisation, one a matrix, are left out."""
     width, dim = config.width, config.width // config.num_heads
     kv_width = (config.kv_heads or config.num_heads) * dim
     attention = 2 * width * width + 2 * width * kv_width + (4 * dim if config.qk_norm else 0)
@@ -49,7 +49,7 @@ def check_weights(config: TransformerConfig, device: torch.device, copies: int =
         Sizes that do not go together, or are too large.
     """
     head_dimension(config.width, config.num_heads, config.kv_heads, None, config.positions)
-    number, sizes = num_weights(config), f"width {config.width}, num_layers {config.num_layers}"
+    number, sizes = _transformers(config) * num_weights(config), f"width {config.width}, num_layers {config.num_layers}"
     _refuse_beyond(
         copies * _BYTES * number,
         device,
@@ -80,11 +80,15 @@ def check_window(config: TransformerConfig, device: torch.device, num_envs: int)
     caches = 2 * config.num_layers * config.window * kv_width
     tokens = config.num_layers * (config.window - 1) * config.width
     _refuse_beyond(
-        _BYTES * num_envs * (caches + tokens),
+        _BYTES * num_envs * _transformers(config) * (caches + tokens),
         device,
         f"the steps of window {config.window}, num_layers {config.num_layers} and {num_envs} worlds",
         "choose a smaller window, fewer num_layers or fewer num_envs",
     )
+
+
+def _transformers(config: TransformerConfig) -> int:
+    return 2 if config.separate_critic else 1
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -45,6 +45,20 @@ def test_what_fits_is_let_through_and_what_does_not_is_refused(monkeypatch: pyte
     check_weights(config, CPU, copies=5)
 
 
+def test_a_transformer_of_the_critics_own_takes_as_much_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = TransformerConfig(num_layers=1, window=8)
+    apart = TransformerConfig(num_layers=1, window=8, separate_critic=True)
+    monkeypatch.setattr(size, "free_memory", lambda _: 4 * num_weights(shared))
+    check_weights(shared, CPU)
+    with pytest.raises(UserError, match="choose a smaller width"):
+        check_weights(apart, CPU)
+    # Keys, values and inputs of eight steps, less one input.
+    monkeypatch.setattr(size, "free_memory", lambda _: 4 * (2 * 8 + 7) * 64)
+    check_window(shared, CPU, num_envs=1)
+    with pytest.raises(UserError, match="choose a smaller window"):
+        check_window(apart, CPU, num_envs=1)
+
+
 def test_a_policy_is_refused_before_it_is_made() -> None:
     with pytest.raises(UserError, match="the head dimension is 25000000, from width 100000000 with num_heads 4"):
         TransformerPolicy(Box(-1.0, 1.0, (3,)), Box(-1.0, 1.0, (2,)), config=TransformerConfig(width=10**8))

@@ -316,3 +316,14 @@ register(
         observations=("continuous",),
     )
 )
+register(
+    MethodInfo(
+        name="lyapunov",
+        summary="Controller and Lyapunov function for a plant's equations; for regions that `rlstab certify` proves",
+        package="rlstab.controllers.lyapunov",
+        config_name="LyapunovConfig",
+        actions=("continuous",),
+        observations=("continuous",),
+        native_only=True,
+    )
+)

@@ -105,7 +105,7 @@ class PlantRegulation(Task, ABC):
             "cost_state": -((before / box) ** 2).mean(1),
             "cost_control": -0.01 * (((action - middle) / half_range) ** 2).mean(1),
         }
-        return terms, (np.abs(state.qpos) > box).any(1)
+        return terms, np.asarray((np.abs(state.qpos) > box).any(1))
 
 
 @dataclass(frozen=True, kw_only=True)

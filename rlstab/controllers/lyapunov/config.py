@@ -73,5 +73,5 @@ class LyapunovConfig(BaseConfig):
     sweep_samples: int = field(default=100_000, metadata={"min": 100, "max": 10_000_000, "unit": "states"})
     """States of a sweep; for quadratic, those a candidate is judged by."""
 
-    prove_every: int = field(default=1_000, metadata={"min": 1, "unit": "iterations"})
-    """Iterations between attempts at a proof, whose counterexamples are trained on."""
+    prove_every: int = field(default=400, metadata={"min": 1, "unit": "iterations"})
+    """Iterations between looks by branch and bound, whose counterexamples are trained on."""

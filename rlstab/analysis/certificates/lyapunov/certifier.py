@@ -94,7 +94,7 @@ class LyapunovCertifier(Certifier):
         levels = [report.rho] if found is None else [level for level in (found.c1, found.rho) if level > 0.0]
         axes = draw_region(self.loop, levels, counterexamples=report.counterexample)
         grade = "nothing certified" if found is None else f"{found.grade}, rho {found.rho:.4g}"
-        axes.set_title(f"{self.policy.plant.id}: {grade}")
+        axes.set_title(f"{self.policy.plant.id}: {grade}", fontsize=8, pad=14)
         return save(axes, path)
 
     def require(self, certificate: Certificate) -> None:

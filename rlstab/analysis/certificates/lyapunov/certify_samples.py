@@ -43,7 +43,7 @@ class SetSamples(NamedTuple):
 
 
 def sample_set(loop: ClosedLoop, rho: float, count: int, seed: int, most: int = 20_000_000) -> SetSamples:
-    """Draw states uniformly from ``{x in B: V(x) <= rho}``: from the ellipsoid of a quadratic ``V``, else from ``B``.
+    """Draw states uniformly from ``{x in B: V(x) <= rho}``, by rejection from ``B`` or from the ellipsoid.
 
     Parameters
     ----------
@@ -163,14 +163,17 @@ def _inner(loop: ClosedLoop, rho: float, kappa: float, samples: int, seed: int) 
 
 
 def _candidates(loop: ClosedLoop, rho: float, generator: torch.Generator) -> tuple[Tensor, float]:
-    """States uniform in a set around the level set, and its volume."""
+    """States uniform in a set around the level set, the smaller of the two that are known, and its volume."""
     size = len(loop.half_widths)
+    ellipsoid = math.inf
     if type(loop.lyapunov) is QuadraticLyapunov:
+        ellipsoid = ellipsoid_volume(loop.lyapunov.matrix, rho * (1.0 + 1e-9) ** 2)
+    if ellipsoid < loop.volume and isinstance(loop.lyapunov, QuadraticLyapunov):
         radius = math.sqrt(rho) * (1.0 + 1e-9)
         direction = torch.randn(_BATCH, size, generator=generator, dtype=torch.float64)
         length = torch.rand(_BATCH, 1, generator=generator, dtype=torch.float64) ** (1.0 / size)
         ball = radius * length * direction / direction.norm(dim=1, keepdim=True)
-        return ball @ torch.linalg.inv(loop.lyapunov.factor), ellipsoid_volume(loop.lyapunov.matrix, radius**2)
+        return ball @ torch.linalg.inv(loop.lyapunov.factor), ellipsoid
     share = torch.rand(_BATCH, size, generator=generator, dtype=torch.float64)
     return (2.0 * share - 1.0) * loop.half_widths, loop.volume
 

@@ -148,6 +148,34 @@ def search_level(loop: ClosedLoop, kappa: float, c1: float, top: float, seconds:
     return Level(claim.rho * (1.0 - 1e-6), found, True, boxes, time.perf_counter() - start)
 
 
+def gather_counterexamples(loop: ClosedLoop, claim: Claim, boxes: int) -> Tensor:
+    """States that break a claim, everywhere rather than one: the middles of boxes that bounds leave open, ``(k, n)``.
+
+    Parameters
+    ----------
+    loop, claim
+        What is looked into.
+    boxes
+        To bound at most; large ones come first, and those with a counterexample in the middle are not cut further.
+    """
+    frame = frame_of(loop, claim)
+    low, high = grid(-frame.half, frame.half, 16 if len(frame.half) <= 2 else 4)
+    found: list[Tensor] = []
+    count = 0
+    with torch.no_grad():
+        while len(low) and count < boxes:
+            part_low, part_high = low[:_BATCH], high[:_BATCH]
+            count += len(part_low)
+            is_open, _ = undecided(loop, claim, frame.state(part_low, part_high))
+            part_low, part_high = part_low[is_open], part_high[is_open]
+            centres = frame.centres(part_low, part_high)
+            broken = violations(loop, claim, centres)[0] > -torch.inf if len(centres) else is_open[:0]
+            found.append(centres[broken])
+            new_low, new_high = split(part_low[~broken], part_high[~broken], frame.half)
+            low, high = torch.cat([low[_BATCH:], new_low]), torch.cat([high[_BATCH:], new_high])
+    return torch.cat(found) if found else torch.zeros(0, len(frame.half), dtype=torch.float64)
+
+
 def _lower(
     loop: ClosedLoop, claim: Claim, states: Tensor, found: Counterexample | None
 ) -> tuple[Counterexample | None, Claim]:

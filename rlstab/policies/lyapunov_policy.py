@@ -27,6 +27,8 @@ class LyapunovShapes:
     """Widths of the controller's hidden layers (ReLU); None: a linear regulator."""
     lyapunov_hidden: tuple[int, ...] | None = (16, 16, 8)
     """Widths of the hidden layers of ``phi`` (leaky ReLU); None: a quadratic form."""
+    lyapunov_outputs: int = 4
+    """Of ``phi``: near 0, where no unit changes side, each is one pair of faces of the level sets."""
 
 
 class CertifiableLoop(nn.Module):
@@ -57,7 +59,7 @@ class CertifiableLoop(nn.Module):
         if config.lyapunov_hidden is None:
             self.lyapunov = QuadraticLyapunov(np.eye(size))
         else:
-            self.lyapunov = LyapunovNetwork(size, config.lyapunov_hidden)
+            self.lyapunov = LyapunovNetwork(size, config.lyapunov_hidden, output_size=config.lyapunov_outputs)
         self.register_buffer("level", torch.zeros((), dtype=torch.float64))
         self.register_buffer("low", torch.tensor(plant.control_low, dtype=torch.float64))
         self.register_buffer("high", torch.tensor(plant.control_high, dtype=torch.float64))

@@ -103,7 +103,7 @@ def test_six_states_need_samples(call: Any, tmp_path: Path) -> None:
     [
         (("--budget", "soon"), "--budget is a time such as 60s"),
         (("--budget", "0.2s"), "too small to prove anything"),
-        (("--kappa", "2"), "--kappa must be less than 1"),
+        (("--kappa", "2"), "--kappa is 2.0, but must be less than 1"),
         (("--checkpoint", "999"), "no checkpoint"),
         (("--check", "nothing.json"), "there is no result at nothing.json"),
     ],
@@ -132,7 +132,7 @@ def test_it_evaluates_and_exports_like_every_policy(path_run: Path, call: Any) -
     assert code == 0
     assert "return" in out
     assert call("export", path_run)[0] == 0
-    code, _, err = call("deploy", path_run / "exports" / "policy.onnx", "--seconds", "0.2")
+    code, _, err = call("deploy", path_run / "exports" / "policy.onnx", "--duration", "0.1")
     assert code == 0, err
 
 

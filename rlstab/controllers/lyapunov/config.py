@@ -37,7 +37,10 @@ class LyapunovConfig(BaseConfig):
     lyapunov_hidden: tuple[int, ...] = field(default=(32, 16), metadata={"min": 1, "max": 1024, "unit": "units"})
     """Width of each hidden layer of the Lyapunov function. Wider ones follow sharper sets and take longer to prove."""
 
-    kappa: float = field(default=3e-3, metadata={"above": 0.0, "below": 0.5})
+    lyapunov_outputs: int = field(default=4, metadata={"min": 1, "max": 64, "unit": "outputs"})
+    """Outputs of that network, of which V is the sum of absolute values; more make level sets near 0 rounder."""
+
+    kappa: float = field(default=5e-3, metadata={"above": 0.0, "below": 0.5})
     """Relative decrease of V a step that is trained for: more than is to be proved (rlstab certify --kappa)."""
 
     level: float = field(default=0.97, metadata={"above": 0.0, "max": 1.0})

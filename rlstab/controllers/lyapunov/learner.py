@@ -43,7 +43,7 @@ class LyapunovLearner:
             )
         shapes = LyapunovShapes(None, None)
         if not quadratic:
-            shapes = LyapunovShapes(config.controller_hidden, config.lyapunov_hidden)
+            shapes = LyapunovShapes(config.controller_hidden, config.lyapunov_hidden, config.lyapunov_outputs)
         self.policy = LyapunovPolicy(
             env.single_observation_space, env.single_action_space, plant, shapes, seed=config.seed
         )

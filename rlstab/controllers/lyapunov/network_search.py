@@ -49,7 +49,7 @@ class NetworkSearch:
     def __init__(self, plant: Plant, config: LyapunovConfig, initial: CertifiableLoop) -> None:
         size = plant.state_size
         controller = NetworkFeedback(size, plant.equilibrium_control, config.controller_hidden)
-        lyapunov = LyapunovNetwork(size, config.lyapunov_hidden)
+        lyapunov = LyapunovNetwork(size, config.lyapunov_hidden, output_size=config.lyapunov_outputs)
         controller.load_state_dict(initial.controller.state_dict())
         lyapunov.load_state_dict(initial.lyapunov.state_dict())
         self.config, self.steps = config, 0

@@ -21,7 +21,7 @@ class LyapunovConfig(BaseConfig):
     env: str = "rlstab/PlantPendulum-v0"
     """Environment: one of the plants, rlstab/Plant...; its equations are used, no episodes are played."""
 
-    total_steps: int = field(default=8_000, metadata={"min": 10, "unit": "iterations"})
+    total_steps: int = field(default=6_000, metadata={"min": 10, "unit": "iterations"})
     """Length of training, in iterations of the optimiser or candidates of the search; no environment is stepped."""
 
     checkpoint_every: int = field(default=2_000, metadata={"min": 1, "unit": "iterations"})
@@ -40,7 +40,7 @@ class LyapunovConfig(BaseConfig):
     lyapunov_outputs: int = field(default=4, metadata={"min": 1, "max": 64, "unit": "outputs"})
     """Outputs of that network, of which V is the sum of absolute values; more make level sets near 0 rounder."""
 
-    kappa: float = field(default=5e-3, metadata={"above": 0.0, "below": 0.5})
+    kappa: float = field(default=1e-2, metadata={"above": 0.0, "below": 0.5})
     """Relative decrease of V a step that is trained for: more than is to be proved (rlstab certify --kappa)."""
 
     level: float = field(default=0.97, metadata={"above": 0.0, "max": 1.0})
@@ -60,6 +60,9 @@ class LyapunovConfig(BaseConfig):
 
     growth: float = field(default=1e-3, metadata={"min": 0.0})
     """Weight of the wish that the set held all those states."""
+
+    anchor: float = field(default=0.1, metadata={"min": 0.0})
+    """Weight of the relative distance between V and the cost-to-go after the fit; without it V becomes flat."""
 
     batch: int = field(default=1024, metadata={"min": 2, "max": 1_000_000, "unit": "states"})
     """States of each kind (uniform, attacked, counterexamples) in an iteration."""

@@ -18,7 +18,7 @@ from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
 from rlstab.analysis.certificates.lyapunov.verifier import Claim, violations
 from rlstab.controllers.lyapunov.adversary import Pair, attack, uniform
 from rlstab.controllers.lyapunov.config import LyapunovConfig
-from rlstab.controllers.lyapunov.optimal import CostToGo, optimal_cost
+from rlstab.controllers.lyapunov.optimal import CostToGo, optimal_cost, with_local
 from rlstab.envs.plants import Plant
 from rlstab.learning.torch_state import load_optimiser, optimiser_to_tree
 from rlstab.policies.lyapunov import LyapunovNetwork, NetworkFeedback
@@ -125,7 +125,7 @@ class NetworkSearch:
         self.best, self.best_score = tree["best"], float(tree["best_score"])
 
     def _start(self, cost: CostToGo) -> None:
-        self.cost = cost
+        self.cost = with_local(self.pair.plant, cost)
         self.pair.level = cost.level(self.config.level)
 
     def _networks(self) -> dict[str, Any]:
@@ -141,15 +141,23 @@ class NetworkSearch:
             group["lr"] = share * self.config.learning_rate * (2.5 if fitting else 1.0)
 
     def _fit_loss(self) -> Tensor:
-        """Squared error of V, relative to it, and the cost ahead of the controller's steps."""
+        """Squared error of V, absolute and relative, the cost ahead of the controller's steps, and LQR near 0."""
         assert self.cost is not None
-        pair, most = self.pair, 1.3 * self.pair.level
+        pair, most, level = self.pair, 1.3 * self.pair.level, self.pair.level
         state = uniform(2 * self.config.batch, pair.half, self.generator)
         cost = self.cost.at(state, most)
-        error = ((pair.lyapunov(state) - cost).square() / (cost + 0.02 * pair.level)).mean() / pair.level
+        value = pair.lyapunov(state)
+        error = ((value - cost).square() / (cost + 0.02 * level)).mean() / level
+        relative = self._relative(value, cost).mean()
         following = pair.step(state)
-        ahead = (self.cost.at(following, most) + most * pair.outside(following)) / (cost + 1e-3 * pair.level)
-        return 10.0 * error + (ahead * (cost < pair.level)).mean()
+        ahead = (self.cost.at(following, most) + most * pair.outside(following)) / (cost + 1e-3 * level)
+        loss = 10.0 * error + 0.3 * relative + (ahead * (cost < level)).mean()
+        local = self.cost.local
+        if local is not None:
+            near = local.norm(state) < 1.5 * local.radius
+            difference = (pair.controller(state) - local.feedback(state)).square().sum(-1)
+            loss = loss + 10.0 * (difference * near).mean() / max(self.pair.plant.control_high) ** 2
+        return loss
 
     def _claim_loss(self) -> Tensor:
         assert self.cost is not None
@@ -164,9 +172,15 @@ class NetworkSearch:
             noise = 1e-3 * half * torch.randn(near.shape, generator=self.generator)
             states.append(near + noise * torch.rand(len(near), 1, generator=self.generator))
         loss = pair.level * torch.stack([pair.violation(each).mean() for each in states]).mean()
-        reached = self.cost.at(fresh) < pair.level
-        missing = torch.relu(pair.lyapunov(fresh) / pair.level - 1.0) * reached
-        return loss + config.growth * pair.level * missing.mean()
+        cost, value = self.cost.at(fresh), pair.lyapunov(fresh)
+        reached = cost < pair.level
+        missing = torch.relu(value / pair.level - 1.0) * reached
+        loss = loss + config.growth * pair.level * missing.mean()
+        return loss + config.anchor * (self._relative(value, cost) * reached).mean()
+
+    def _relative(self, value: Tensor, cost: Tensor) -> Tensor:
+        """Squared distance of values from costs, relative to them; outliers count no more than 4."""
+        return ((value - cost) / (cost + 1e-3 * self.pair.level)).square().clamp(max=4.0)
 
     def _drawn(self, buffer: Tensor) -> Tensor:
         return buffer[torch.randint(len(buffer), (self.config.batch,), generator=self.generator)]

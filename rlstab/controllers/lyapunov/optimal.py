@@ -1,23 +1,48 @@
-"""What the best controller of a small plant costs from every state: dynamic programming on a grid."""
+"""What the best controller of a small plant costs from every state: dynamic programming on a grid, LQR near 0.
+
+A grid does not resolve the neighbourhood of the origin, where a controller and its Lyapunov function have to fit each
+other best: there the linearised plant is solved instead, with as little weight on the control as its limits allow.
+"""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rlstab.envs.plants import Plant
 from rlstab.errors import UserError
+from rlstab.policies.lyapunov import LinearFeedback, lqr
 
 MOST_STATES = 3
 OUTSIDE = 200.0
 """Cost of leaving the box: more than any way to the origin that is worth its time."""
 
+_REACH = 2.0
+"""Cells that the set in which the linearised plant counts reaches in its shortest direction."""
+_WEIGHTS = tuple(float(weight) for weight in np.geomspace(1e-3, 1e4, 29))
 _CONTROLS = 21
 _SWEEPS = 600
 _SETTLED = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Local:
+    """The linearised plant's regulator, and the norm of its cost in units of the grid's."""
+
+    feedback: LinearFeedback
+    """In float32."""
+    form: Tensor
+    """``P (n, n)``: ``sqrt(x' P x)`` is the cost near 0."""
+    radius: float
+    """In that norm: within it the cost is the norm, beyond twice it the grid's."""
+
+    def norm(self, state: Tensor) -> Tensor:
+        """``sqrt(x' P x)``, of states ``(..., n)``; with a slope of 0 at 0."""
+        return torch.einsum("...i,ij,...j->...", state, self.form, state).clamp(min=1e-12).sqrt()
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +57,8 @@ class CostToGo:
     """``(cells^n,)``, float32, first state slowest."""
     half: Tensor
     """Half-widths of the box, ``(n,)``."""
+    local: Local | None = None
+    """Takes over near 0 if given."""
 
     @property
     def cells(self) -> int:
@@ -41,7 +68,12 @@ class CostToGo:
     def at(self, state: Tensor, most: float = OUTSIDE) -> Tensor:
         """Cost of states ``(..., n)``, and of nothing more than ``most``; differentiable in the state."""
         values = self.values.clamp(max=most)
-        return sum_of_corners(values, *corners(state, self.half, self.cells))
+        found = sum_of_corners(values, *corners(state, self.half, self.cells))
+        if self.local is None:
+            return found
+        norm = self.local.norm(state)
+        share = (norm / self.local.radius - 1.0).clamp(0.0, 1.0)
+        return share * found + (1.0 - share) * norm.clamp(max=most)
 
     def level(self, share: float) -> float:
         """Cost that a share of the states from which the origin is reached do not exceed."""
@@ -49,6 +81,39 @@ class CostToGo:
         if not len(reached):
             raise UserError("no state of the grid reaches the origin within the box: are the control limits too tight?")
         return float(reached[max(0, round(share * len(reached)) - 1)])
+
+
+def with_local(plant: Plant, cost: CostToGo) -> CostToGo:
+    """Let the linearised plant take over near 0: the first of a range of regulators that stays within the limits there.
+
+    Returns
+    -------
+    CostToGo
+        The cost as it is where no regulator does.
+    """
+    cell = 2.0 * cost.half.numpy() / (cost.cells - 1)
+    room = np.minimum(
+        np.array(plant.control_high) - np.array(plant.equilibrium_control),
+        np.array(plant.equilibrium_control) - np.array(plant.control_low),
+    )
+    for weight in _WEIGHTS:
+        feedback, form = lqr(plant, control_weight=weight)
+        matrix, gain = form.matrix, feedback.gain.numpy()
+        inverse = np.linalg.inv(matrix)
+        # The set sqrt(x' P x) <= r reaches sqrt(inv(P)_ii) r far in state i, and K x up to sqrt(K inv(P) K') r.
+        outer = _REACH / float((np.sqrt(np.diag(inverse)) / cell).min())
+        if bool((outer * np.sqrt(np.diag(gain @ inverse @ gain.T)) <= room).all()):
+            break
+    else:
+        return cost
+    local = Local(feedback.float(), torch.as_tensor(matrix).float(), 0.5 * outer)
+    # In units of the grid's cost, on the shell in which one gives way to the other.
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(2000, len(cell), generator=generator)
+    length = local.radius * (1.0 + torch.rand(2000, 1, generator=generator))
+    states = length * directions / local.norm(directions)[:, None]
+    scale = float((cost.at(states) / local.norm(states)).median())
+    return CostToGo(cost.values, cost.half, Local(local.feedback, scale**2 * local.form, scale * local.radius))
 
 
 def optimal_cost(plant: Plant, cells: int, margin: float) -> CostToGo:

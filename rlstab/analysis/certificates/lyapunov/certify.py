@@ -102,8 +102,8 @@ def certify_largest(
 ) -> RegionReport:
     """Prove the largest level that can be found and proved within a time budget.
 
-    A quarter of the budget goes to the inner level, two fifths of what is left to the search for the outer one, the
-    rest to the proof. Where the proof at the level found takes longer than that, lower ones are tried by bisection.
+    A third of the budget at most goes to the inner level, two fifths of what is left to the search for the outer one,
+    the rest to the proof. Where a proof at the level found takes longer than that, lower ones are tried by bisection.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def certify_largest(
     say = say or _silent
     end = time.perf_counter() + seconds
     top = ceiling(loop)
-    c1, broken = choose_inner(loop, kappa, top, 0.25 * seconds)
+    c1, broken = choose_inner(loop, kappa, top, 0.35 * seconds)
     if not c1:
         say("no inner level was proved")
         return _nothing(Claim(rho=top, kappa=kappa), broken, seconds - (end - time.perf_counter()))

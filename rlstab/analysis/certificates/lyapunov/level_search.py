@@ -7,6 +7,7 @@ says which claim to prove; the proof itself is `rlstab.analysis.certificates.lya
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor
 
 from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
-from rlstab.analysis.certificates.lyapunov.origin import prove_convergence
 from rlstab.analysis.certificates.lyapunov.verifier import (
     Budget,
     Claim,
@@ -30,8 +30,13 @@ from rlstab.analysis.certificates.lyapunov.verifier import (
 from rlstab.policies.lyapunov import QuadraticLyapunov
 
 INNER_SHARES = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)
-"""Inner levels that are tried, as shares of the ceiling."""
+"""Inner levels that samples are asked about, as shares of the outer one."""
 
+_LOWEST = 1e-5
+"""Inner level where nothing breaks the claim, as a share of the ceiling."""
+_RING_BOXES = 1500
+_CLEAN_RINGS = 9
+_STEPS_UP = 12
 _BATCH = 4096
 
 
@@ -58,9 +63,10 @@ def ceiling(loop: ClosedLoop) -> float:
 
 
 def choose_inner(loop: ClosedLoop, kappa: float, top: float, seconds: float) -> tuple[float, Counterexample | None]:
-    """Find the smallest inner level of a ladder above which ``V`` is proved to fall, to three times it.
+    """Find the inner level above which the claim holds farthest.
 
-    Where possible it is one from which convergence to 0 is proved too.
+    Counterexamples are gathered ring by ring, each between a level and half of it. Of the gaps between their levels,
+    that with the most volume is chosen that is wide enough, and in it the lowest level that is proved never to be left.
 
     Parameters
     ----------
@@ -69,31 +75,70 @@ def choose_inner(loop: ClosedLoop, kappa: float, top: float, seconds: float) -> 
     kappa
         Decrease a step.
     top
-        Of which `INNER_SHARES` are tried.
+        Level to begin at; see `ceiling`.
     seconds
-        For the whole ladder.
+        For all of it.
 
     Returns
     -------
     float, Counterexample or None
         The level, 0 if none was proved; and what broke the last claim.
     """
-    until, fallback, broken = time.perf_counter() + seconds, 0.0, None
-    for share in INNER_SHARES:
-        left = until - time.perf_counter()
-        if left <= 0.0:
-            break
-        c1 = share * top
-        outcome = verify(loop, Claim(rho=3.0 * c1, kappa=kappa, c1=c1), Budget(seconds=max(0.05, 0.25 * left)))
-        if outcome.status != "proved":
-            broken = outcome.counterexample or broken
-            continue
-        fallback = fallback or c1
-        if prove_convergence(loop, c1, Budget(seconds=max(0.05, 0.1 * left))) is not None:
-            return c1, broken
-        if share >= 100.0 * fallback / top:
-            break
-    return fallback, broken
+    until = time.perf_counter() + seconds
+    broken, example = _broken_levels(loop, kappa, top, until - 0.4 * seconds)
+    with torch.no_grad():
+        sampled = loop.value(loop.sample(20_000, seed=3))
+    ends = sorted([0.0, *broken, top])
+    gaps = [(low, high) for low, high in itertools.pairwise(ends) if high >= 4.0 * max(low, _LOWEST * top)]
+    gaps.sort(key=lambda gap: (int((sampled <= gap[1]).sum()), gap[1]), reverse=True)
+    for low, high in gaps[:4]:
+        c1 = max(1.02 * low, _LOWEST * top)
+        for _ in range(_STEPS_UP):
+            left = until - time.perf_counter()
+            if left <= 0.0 or 2.0 * c1 > high:
+                break
+            outcome = verify(loop, Claim(rho=min(2.0 * c1, high), kappa=kappa, c1=c1), Budget(seconds=0.3 * left))
+            if outcome.status == "proved":
+                return c1, example
+            example = outcome.counterexample or example
+            c1 *= 1.25
+    return 0.0, example
+
+
+def _broken_levels(
+    loop: ClosedLoop, kappa: float, top: float, until: float
+) -> tuple[list[float], Counterexample | None]:
+    """Levels of states that break the claim, ascending, without those hardly above others, and one of the states.
+
+    The first is the level that was looked down to, unless that is the lowest there is.
+    """
+    found: list[Tensor] = []
+    example: Counterexample | None = None
+    high, clean, most, failing = top, 0, 0, 0
+    # What is further in than so many sound rings has hardly any volume; nor has what is beyond a few that are not.
+    while (
+        clean < _CLEAN_RINGS
+        and not (most >= 3 and failing >= 3)
+        and high > 2.0 * _LOWEST * top
+        and time.perf_counter() < until
+    ):
+        claim = Claim(rho=high, kappa=kappa, c1=0.5 * high)
+        states = gather_counterexamples(loop, claim, _RING_BOXES)
+        clean, failing = (0, failing + 1) if len(states) else (clean + 1, 0)
+        most = max(most, clean)
+        if len(states):
+            value = loop.value(states)
+            # Below the ring only its inner level can be broken, which is not asked for here.
+            found.append(value[value > claim.c1])
+            example = find_counterexample(loop, claim, states)
+        high *= 0.5
+    values = torch.cat(found).sort().values.tolist() if found else []
+    kept: list[float] = []
+    for value in values:
+        if not kept or value > 1.001 * kept[-1]:
+            kept.append(value)
+    # Nobody looked further in.
+    return [high, *kept] if high > 4.0 * _LOWEST * top else kept, example
 
 
 def search_level(loop: ClosedLoop, kappa: float, c1: float, top: float, seconds: float, gap: float = 2e-3) -> Level:

@@ -17,7 +17,7 @@ from rlstab.errors import UserError
 if TYPE_CHECKING:
     from rlstab.runs.run import Run
 
-Kind: TypeAlias = Literal["network", "quadratic"]
+Kind: TypeAlias = Literal["preset", "network", "quadratic"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Options:
 
     seeds: int = 3
     """Trainings of each kind for each plant, with seeds 0, 1, ..."""
-    kinds: tuple[Kind, ...] = ("network", "quadratic")
-    """network: trained together with a neural Lyapunov function; quadratic: regulator and quadratic form."""
+    kinds: tuple[Kind, ...] = ("preset",)
+    """preset: that of each plant; network: a neural Lyapunov function for all; quadratic: a quadratic form for all."""
     cases: tuple[str, ...] = tuple(case.env_id.removeprefix("rlstab/") for case in CASES)
     """Environments of the plants."""
     budget_s: float = 60.0
@@ -78,25 +78,23 @@ def _measure(env_id: str, kind: str, seed: int, options: Options) -> Region:
     from rlstab.runs.run import Run
 
     path = options.work / f"{env_id.removeprefix('rlstab/')}-{kind}-seed{seed}"
-    flags: dict[str, object] = {"env": env_id, "seed": seed}
-    if kind == "quadratic":
-        flags["preset"] = "quadratic"
+    flags = {"env": env_id, "seed": seed} | ({} if kind == "preset" else {"preset": kind})
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     fresh = not path.exists()
     runs.train(path, "lyapunov", flags, f"{env_id} {kind} seed {seed}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return certify_run(Run.open(path), kind, seed, options.budget_s, processor if fresh else None)
+    return certify_run(Run.open(path), seed, options.budget_s, processor if fresh else None)
 
 
-def certify_run(run: Run, kind: str, seed: int, budget_s: float, train_cpu_s: float | None) -> Region:
+def certify_run(run: Run, seed: int, budget_s: float, train_cpu_s: float | None) -> Region:
     """Prove a finished run's region.
 
     Parameters
     ----------
     run
         Of `rlstab train lyapunov`.
-    kind, seed
+    seed
         For the table.
     budget_s
         Wall time.
@@ -116,7 +114,7 @@ def certify_run(run: Run, kind: str, seed: int, budget_s: float, train_cpu_s: fl
         proof.save(run.folder("certificates") / f"step{run.checkpoints.steps()[-1]}-{proof.grade}.json")
     return Region(
         env_id=run.info.env_id,
-        lyapunov=kind,
+        lyapunov=str(run.info.config["lyapunov"]),
         seed=seed,
         status=str(getattr(report, "status", "unknown")),
         area=0.0 if proof is None else proof.volume[0],

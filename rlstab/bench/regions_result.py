@@ -38,13 +38,13 @@ CASES = (
 )
 
 ABOUT = """
-`rlstab train lyapunov` with its preset, then `rlstab certify`: the area of the largest level set of V, within the box,
-that is proved to be left by no step and in which V falls by a thousandth a step down to an inner set. All areas are
-lower bounds, grade `sound`, of the loop as it is deployed: its controller reads and commands in single precision, which
-the published proofs do not consider. They leave a box of 0.1 % around the origin out; here the inner set is part of the
-claim, and convergence to 0 is proved where the table says so. Published areas are those that our verifier finds for the
-published networks and levels. Times are of one core of a machine that others used too: wall time, and processor time in
-brackets.
+`rlstab train lyapunov` with the preset of the plant, then `rlstab certify`: the area of the largest level set of V,
+within the box, that is proved to be left by no step and in which V falls by a thousandth a step down to an inner set.
+All areas are lower bounds, grade `sound`, of the loop as it is deployed: its controller reads and commands in single
+precision, which the published proofs do not consider. They leave a box of 0.1 % around the origin out; here the inner
+set is part of the claim, and convergence to 0 is proved where the table says so. Published areas are those that our
+verifier finds for the published networks and levels; LQR is the best of four weights with a quadratic form. Times are
+of one core of a machine that others used too: wall time, and processor time in brackets.
 """
 
 

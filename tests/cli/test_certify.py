@@ -90,7 +90,11 @@ def test_another_plant_than_the_trained_one_is_refused(path_run: Path, call: Any
 
 
 def test_six_states_need_samples(call: Any, tmp_path: Path) -> None:
-    run = _train(tmp_path, "quadrotor", "--env", "rlstab/PlantQuadrotor2D-v0")
+    flags = ("--env", "rlstab/PlantQuadrotor2D-v0", "--total-steps", 26, "--sweep-samples", 8000)
+    code, out, _ = call("train", "lyapunov", *flags, "--run-dir", tmp_path, "--name", "quadrotor")
+    assert code == 0
+    run = tmp_path / "quadrotor"
+    assert f"rlstab certify {run}" in out
     code, _, err = call("certify", run)
     assert code == 2
     assert "6 states, more than the 4" in err

@@ -70,12 +70,15 @@ def run(argv: list[str]) -> int:
             raise UserError(f"{options.run} is not a run: certify the run that {options.run.name} came from")
         subject = load_subject(options.run, which_checkpoint(options.checkpoint))
         certifier = certifier_of(subject.policy, subject.settings)
-        if options.check is not None:
-            return _check(options.check, certifier, subject, options.json)
-        request = Request(seconds, options.kappa, options.statistical, options.delta, options.seed)
-        note(f"certifying {subject.path}, checkpoint {subject.step}: {_plan(options)}")
-        report: Any = certifier.certify(request, note)
-        files = _keep(report, certifier, subject)
+        report: Any = None
+        files: dict[str, Path] = {}
+        if options.check is None:
+            request = Request(seconds, options.kappa, options.statistical, options.delta, options.seed)
+            note(f"certifying {subject.path}, checkpoint {subject.step}: {_plan(options)}")
+            report = certifier.certify(request, note)
+            files = _keep(report, certifier, subject)
+    if options.check is not None:
+        return _check(options.check, certifier, subject, options.json)
     if options.json:
         print_json({"run": subject.path, "step": subject.step, **report.to_dict(), "files": files})
     else:

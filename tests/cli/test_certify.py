@@ -67,6 +67,8 @@ def test_a_certificate_holds_for_its_run_alone(path_run: Path, certified: Path, 
     code, out, _ = call("certify", path_run, "--check", certified)
     assert code == 0
     assert "the certificate is about it" in out
+    code, out, _ = call("certify", path_run, "--check", certified, "--json")
+    assert json.loads(out)["holds"] is True
     other = _train(tmp_path, "other", "--env", "rlstab/PlantPath-v0", "--total-steps", "40", "--seed", "3")
     code, _, err = call("certify", other, "--check", certified)
     assert code == 2

@@ -84,6 +84,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             "quadruped", "rlstab.bench.quadruped", "how well a trained quadruped follows commands, and what it survives"
         ),
+        Benchmark(
+            "regions", "rlstab.bench.regions", "areas from which controllers are proved to hold, against published"
+        ),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

@@ -27,6 +27,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("train", "METHOD", "Train a policy, or go on with an interrupted run (--resume RUN)"),
     "evaluate": Command("evaluate", "RUN...", "Returns of trained policies, with confidence intervals; video"),
     "robustness": Command("robustness", "RUN...", "What makes policies fail: changed worlds, pushes, adversaries"),
+    "certify": Command("certify", "RUN", "What can be proved of a controller with a Lyapunov function"),
     "export": Command("export", "RUN", "Write a policy as ONNX with its contract"),
     "deploy": Command("deploy", "FILE", "Run an exported policy in real time, without torch"),
     "list": Command("listing", "envs|methods|runs", "What can be trained on, with what, and what has been"),

@@ -162,8 +162,14 @@ def _report(trained: Run, summary: TrainingSummary, as_json: bool) -> int:
         console = out()
         console.print(f"trained {summary.step:,} steps in {clock(summary.elapsed_s)}{reached}", markup=False)
         console.print(f"run: {trained.path}", markup=False)
-        evaluation, export = (command(verb, trained.path) for verb in ("evaluate", "export"))
-        console.print(f"next: {evaluation}\n      {export}", markup=False)
+        verbs = ["evaluate", "export"]
+        from rlstab.analysis.certificates.certifiers import CERTIFIERS
+
+        # Methods are named as the kind of their policies where there is something to certify.
+        if trained.info.method in CERTIFIERS:
+            verbs.insert(0, "certify")
+        following = "\n      ".join(command(verb, trained.path) for verb in verbs)
+        console.print(f"next: {following}", markup=False)
     return 0
 
 

@@ -318,6 +318,17 @@ register(
 )
 register(
     MethodInfo(
+        name="lyapunov",
+        summary="Controller and Lyapunov function for a plant's equations; for regions that `rlstab certify` proves",
+        package="rlstab.controllers.lyapunov",
+        config_name="LyapunovConfig",
+        actions=("continuous",),
+        observations=("continuous",),
+        native_only=True,
+    )
+)
+register(
+    MethodInfo(
         name="roa",
         summary="Lyapunov functions for the modes of a hybrid system, and a planner over their regions of attraction",
         package="rlstab.controllers.roa",

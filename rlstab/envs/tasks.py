@@ -54,6 +54,14 @@ _LINEAR = {
     "rlstab/LinearQuadratic-S2-v0": "linear.task:IntegratorRegulation",
     "rlstab/LinearQuadratic-S3-v0": "linear.task:CartPoleRegulation",
 }
+_PLANTS = {
+    "rlstab/PlantPendulum-v0": "plants.task:PendulumRegulation",
+    "rlstab/PlantPendulumWeak-v0": "plants.task:WeakPendulumRegulation",
+    "rlstab/PlantPath-v0": "plants.task:PathRegulation",
+    "rlstab/PlantPathTight-v0": "plants.task:TightPathRegulation",
+    "rlstab/PlantCartPole-v0": "plants.task:CartPoleRegulation",
+    "rlstab/PlantQuadrotor2D-v0": "plants.task:QuadrotorRegulation",
+}
 _LOCOMOTION = {
     "rlstab/Go1Velocity-v0": "locomotion.velocity:Go1Velocity",
     "rlstab/Go1VelocityRough-v0": "locomotion.rough:Go1VelocityRough",
@@ -65,7 +73,7 @@ _HYBRID = {
     "rlstab/Pogobot-v0": "hybrid.pogobot_task:PogobotCorridor",
     "rlstab/SwitchedLinear-v0": "hybrid.switched_linear_task:SwitchedLinearRegulation",
 }
-_OWN = {id: place for id, (_, place) in _VARIANTS.items()} | _LINEAR | _HYBRID | _LOCOMOTION
+_OWN = {id: place for id, (_, place) in _VARIANTS.items()} | _LINEAR | _PLANTS | _HYBRID | _LOCOMOTION
 
 TASKS: Mapping[str, type[Task]] = _LazyTasks(_GYMNASIUMS)
 """Tasks that equal gymnasium's environment of the same id."""

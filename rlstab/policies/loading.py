@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Kind written in the checkpoint -> class with `from_state`. A new kind of network adds its line here.
 KINDS = {
     "actor_critic": "rlstab.policies.actor_critic:ActorCriticPolicy",
+    "lyapunov": "rlstab.policies.lyapunov_policy:LyapunovPolicy",
     "roa": "rlstab.policies.roa.policy:RoaPolicy",
     "sb3": "rlstab.policies.sb3:SB3Policy",
     "transformer": "rlstab.policies.transformer.policy:TransformerPolicy",

@@ -26,7 +26,7 @@ from rlstab.runs.store import CheckpointStore
 if TYPE_CHECKING:
     import pandas  # pyright: ignore[reportMissingTypeStubs]
 
-Section = Literal["evaluations", "exports", "figures", "videos", "failure"]
+Section = Literal["evaluations", "exports", "figures", "videos", "failure", "certificates"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
 

@@ -62,7 +62,7 @@ def draw_region(
         raise UserError(f"plane must be two different states of {plant.id}, 0 to {size - 1}, got {plane}")
     if not len(levels) or list(levels) != sorted(levels) or levels[0] <= 0.0:
         raise UserError(f"levels must be positive and ascending, got {list(levels)}")
-    ax = new_axes() if ax is None else ax
+    ax = new_axes(aspect=0.9) if ax is None else ax
     half = loop.half_widths.numpy()
     across, along = (np.linspace(-half[index], half[index], cells) for index in plane)
     grid = torch.zeros(cells, cells, size, dtype=torch.float64)
@@ -89,7 +89,10 @@ def draw_region(
                 color="crimson", angles="xy", scale_units="xy", scale=1.0, width=0.004,
             )  # fmt: skip
             ax.plot(found[:, first], found[:, second], "x", color="crimson", label="breaks the claim")
-            ax.legend(loc="upper right")
+    ax.plot([], [], color="tab:green", linewidth=1.6, label="levels of V")
+    ax.plot([], [], color="tab:blue", linewidth=0.7, label="trajectories")
+    # Above the box: within it, it would hide part of the set.
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=6)
     ax.set_xlim(-half[first], half[first])
     ax.set_ylim(-half[second], half[second])
     ax.set_xlabel(f"{plant.state_names[first]} [{plant.state_units[first]}]")

@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlstab.analysis.certificates.certificate import digest
+from rlstab.analysis.certificates.lyapunov.tensor_like import TensorLike
 from rlstab.envs.plants import Plant
 from rlstab.errors import UserError
+
+SINGLE = 2.0**-24 * (1.0 + 1e-9)
+"""Largest relative error of rounding to float32."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClosedLoop:
     """``x+ = f(x, clamp(u(x)))`` and ``V(x)``, in float64, for tensors and for bounds alike.
+
+    Controllers that are deployed read and command in float32. With ``single_precision`` the loop is that one: of a
+    tensor, state and command are rounded on their way into and out of the controller; bounds hold for every error of up
+    to half a unit in the last place, whatever a machine does with ties.
 
     Parameters
     ----------
@@ -32,6 +40,8 @@ class ClosedLoop:
         Module ``(..., n) -> (...,)``; copied likewise.
     box
         Half-widths of the box ``B`` in which everything is claimed; the plant's own if not given.
+    single_precision
+        Whether the controller reads states, and gives commands, in float32.
 
     Raises
     ------
@@ -43,6 +53,7 @@ class ClosedLoop:
     controller: nn.Module
     lyapunov: nn.Module
     box: Sequence[float] | None = None
+    single_precision: bool = False
 
     def __post_init__(self) -> None:
         for name in ("controller", "lyapunov"):
@@ -83,7 +94,10 @@ class ClosedLoop:
         low, high = (
             torch.tensor(limit, dtype=torch.float64) for limit in (self.plant.control_low, self.plant.control_high)
         )
-        return torch.clamp(self.controller(state), low, high)
+        if not self.single_precision:
+            return torch.clamp(self.controller(state), low, high)
+        # Limited once more by the plant: that moves no command away from the one before rounding.
+        return torch.clamp(_rounded(torch.clamp(self.controller(_rounded(state)), low, high)), low, high)
 
     def step(self, state: Any) -> Any:
         """The next state, ``(..., n)``, of states or of bounds on states."""
@@ -122,5 +136,10 @@ class ClosedLoop:
         """Of plant, constants and box, and of what else describes the set."""
         constants = self.constants()
         names = hashlib.sha256("/".join([self.plant.id, *constants]).encode()).hexdigest()
-        numeric = digest(np.array(list(constants.values())), self.half_widths.numpy(), *numbers)
+        precision = float(self.single_precision)
+        numeric = digest(np.array(list(constants.values())), self.half_widths.numpy(), precision, *numbers)
         return hashlib.sha256((names + numeric).encode()).hexdigest()
+
+
+def _rounded(quantity: Any) -> Any:
+    return quantity.rounded(SINGLE) if isinstance(quantity, TensorLike) else quantity.float().double()

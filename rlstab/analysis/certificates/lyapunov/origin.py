@@ -7,7 +7,8 @@ Where the box is too large for that, ``W`` is first proved to decrease by branch
 ``{V <= c1}`` down to one that is small enough.
 
 What is proved is about the map less its value at 0: ``F(0)`` is not exactly 0 in floating point, and must be bounded
-by ``1e-9`` of the box.
+by ``1e-9`` of the box. Where the controller works in single precision, its rounding is part of the slopes, but for
+that of the command at 0, which is part of ``F(0)``.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def _by_stages(
         return None
     # The largest level of W whose set is in the inner box.
     level = float((inner.numpy() ** 2 / np.diag(np.linalg.inv(matrix))).min()) * (1.0 - 1e-6)
-    stage = ClosedLoop(loop.plant, loop.controller, form, loop.box)
+    stage = ClosedLoop(loop.plant, loop.controller, form, loop.box, loop.single_precision)
     rate = min(1e-3, 0.1 * (1.0 - r))
     outcome = verify(
         stage,

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rlstab.analysis.certificates.certificate import Certificate
 from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
-from rlstab.analysis.certificates.lyapunov.origin import OriginProof, prove_convergence
-from rlstab.analysis.certificates.lyapunov.regions import monte_carlo_volume, sublevel_volume
+from rlstab.analysis.certificates.lyapunov.origin import OriginProof
 from rlstab.analysis.certificates.lyapunov.statistical import clopper_pearson
-from rlstab.analysis.certificates.lyapunov.verifier import (
-    Budget,
-    Claim,
-    Counterexample,
-    Verification,
-    find_counterexample,
-    verify,
-)
+from rlstab.analysis.certificates.lyapunov.verifier import Claim, Verification
 from rlstab.analysis.result import Result, Scalar
 from rlstab.errors import UserError
 
@@ -46,6 +35,8 @@ class RegionCertificate(Certificate):
     """Of the plant, ``(k,)``."""
     box: FloatArray = field(metadata={"unit": "of the state"})
     """Half-widths of the box within which the set is taken, ``(n,)``."""
+    single_precision: bool
+    """Whether the proof allows for a controller that reads and commands in float32, as deployed ones do."""
     rho: float
     c1: float
     """Inner level; 0 for none."""
@@ -105,6 +96,10 @@ class RegionCertificate(Certificate):
                 raise UserError(f"this certificate is for {name}={value:g}, not for {name}={actual}")
         if not np.array_equal(self.box, loop.half_widths.numpy()):
             raise UserError(f"this certificate is for the box {self.box.tolist()}, not for {loop.half_widths.tolist()}")
+        if loop.single_precision != self.single_precision:
+            kinds = ("double", "single")
+            ours, theirs = kinds[self.single_precision], kinds[loop.single_precision]
+            raise UserError(f"this certificate is for a controller in {ours} precision, not in {theirs}")
         if loop.network_sha256() != self.network_sha256:
             raise UserError("this certificate is for another controller or Lyapunov function: certify this one")
         if loop.set_sha256(*_numbers(self)) != self.set_sha256:
@@ -134,7 +129,7 @@ class RegionReport(Result):
     c1: float
     kappa: float
     counterexample: FloatArray | None
-    """State, ``(n,)``."""
+    """State that breaks the claim, ``(n,)``; where the claim is proved, one just above its level, if one was met."""
     next_state: FloatArray | None
     """Where it goes, ``(n,)``."""
     values: tuple[float, float] | None
@@ -171,85 +166,25 @@ class RegionReport(Result):
         return ax
 
 
-def certify_region(
-    loop: ClosedLoop,
-    claim: Claim,
-    budget: Budget | None = None,
-    *,
-    samples: int = 100_000,
-    delta: float = 1e-3,
-    seed: int = 1,
-) -> RegionReport:
-    """Prove a claim, or refute it, or else say what samples say.
-
-    Parameters
-    ----------
-    loop
-        Plant, controller and Lyapunov function.
-    claim
-        Levels and rate.
-    budget
-        Of the proof; 60 s if not given.
-    samples
-        States drawn from the box where no proof was found in time; those of the set count.
-    delta
-        Probability that the statistical grade is wrong.
-    seed
-        Of the samples. The level must not have been chosen with the same ones; `verify` tries those of seed 0.
-    """
-    budget = Budget() if budget is None else budget
-    start = time.perf_counter()
-    outcome = verify(loop, claim, budget)
-    if outcome.status == "proved":
-        origin = None
-        if claim.c1 > 0.0:
-            left = max(1e-3, budget.seconds - outcome.seconds)
-            origin = prove_convergence(loop, claim.c1, Budget(seconds=left, boxes=budget.boxes, batch=budget.batch))
-        boxes = outcome.boxes + (origin.boxes if origin is not None else 0)
-        volumes = sublevel_volume(loop, claim.rho), _inner_volume(loop, claim)
-        proof = _certificate(loop, claim, *volumes, boxes, time.perf_counter() - start, origin=origin)
-        return _report(claim, outcome, proof)
-    if outcome.status == "refuted":
-        return _report(claim, outcome, None)
-    found, tried = _sampled(loop, claim, samples, seed)
-    if found is not None:
-        refuted = Verification("refuted", found, outcome.boxes, outcome.open_boxes, outcome.seconds)
-        return _report(claim, refuted, None)
-    if not tried:
-        return _report(claim, outcome, None)
-    volume = monte_carlo_volume(loop, claim.rho, samples, seed=seed, delta=delta)
-    inner = monte_carlo_volume(loop, claim.c1, samples, seed=seed, delta=delta) if claim.c1 > 0.0 else (0.0, 0.0, 0.0)
-    measured = _certificate(
-        loop,
-        claim,
-        volume[1:],
-        inner[1:],
-        outcome.boxes,
-        time.perf_counter() - start,
-        sampled=(clopper_pearson(0, tried, delta), delta, tried),
-    )
-    return _report(claim, outcome, measured)
-
-
-def _sampled(loop: ClosedLoop, claim: Claim, samples: int, seed: int) -> tuple[Counterexample | None, int]:
-    """A counterexample among samples, and how many of them were in the set and counted."""
-    states: Tensor = loop.sample(samples, seed)
-    with torch.no_grad():
-        states = states[loop.value(states) <= claim.rho]
-    return find_counterexample(loop, claim, states), len(states)
-
-
-def _inner_volume(loop: ClosedLoop, claim: Claim) -> tuple[float, float]:
-    if claim.c1 > 0.0:
-        return sublevel_volume(loop, claim.c1)
-    return 0.0, 0.0
-
-
 def _numbers(source: Claim | RegionCertificate) -> tuple[float, float, float, float]:
     return source.rho, source.c1, source.kappa, source.hole
 
 
-def _statement(claim: Claim, origin: OriginProof | None, sampled: tuple[float, float, int] | None) -> str:
+class Sampled(NamedTuple):
+    """What independent samples of a set, drawn after it was fixed, say of it."""
+
+    violations: int
+    samples: int
+    delta: float
+    """Probability that the bound is wrong."""
+
+    @property
+    def bound(self) -> float:
+        """Of the share of the set, by volume, in which the claim fails."""
+        return clopper_pearson(self.violations, self.samples, self.delta)
+
+
+def _statement(claim: Claim, origin: OriginProof | None, sampled: Sampled | None) -> str:
     step = f"in one step from S = {{x in B: V(x) <= {claim.rho:.6g}}}, the state stays in S"
     if claim.c1 > 0.0:
         step += f" and V falls by {claim.kappa:g} of it, or to {claim.c1:.6g} or less"
@@ -268,11 +203,12 @@ def _statement(claim: Claim, origin: OriginProof | None, sampled: tuple[float, f
         )
     if sampled is None:
         return step
-    bound, delta, tried = sampled
-    return f"{step}; with probability {1 - delta:g} for all of S but {bound:.3g} of its volume ({tried} samples)"
+    seen = f"{sampled.violations} of {sampled.samples} samples broke it"
+    sure = f"with probability {1 - sampled.delta:g} this holds for all of S but {sampled.bound:.3g} of its volume"
+    return f"{step}; {sure} ({seen}); it says nothing of two steps in a row"
 
 
-def _certificate(
+def make_certificate(
     loop: ClosedLoop,
     claim: Claim,
     volume: tuple[float, float],
@@ -281,15 +217,16 @@ def _certificate(
     seconds: float,
     *,
     origin: OriginProof | None = None,
-    sampled: tuple[float, float, int] | None = None,
+    sampled: Sampled | None = None,
 ) -> RegionCertificate:
+    """Make the certificate of a proof, or of samples if ``sampled`` is given."""
     method = "branch and bound on affine bounds, decrease in discrete time (Yang et al. 2024, arXiv:2404.07956)"
     if origin is not None:
         method += "; near 0, interval slopes that contract in a quadratic norm"
     numbers: dict[str, Any] = {"violation_bound": None, "delta": None, "samples": 0}
     if sampled is not None:
         method = "independent uniform samples of the set, Clopper-Pearson"
-        numbers = dict(zip(numbers, sampled, strict=True))
+        numbers = {"violation_bound": sampled.bound, "delta": sampled.delta, "samples": sampled.samples}
     constants = loop.constants()
     return RegionCertificate(
         statement=_statement(claim, origin, sampled),
@@ -301,6 +238,7 @@ def _certificate(
         constant_names=tuple(constants),
         constants=np.array(list(constants.values())),
         box=loop.half_widths.numpy(),
+        single_precision=loop.single_precision,
         rho=claim.rho,
         c1=claim.c1,
         kappa=claim.kappa,
@@ -316,7 +254,8 @@ def _certificate(
     )
 
 
-def _report(claim: Claim, outcome: Verification, certificate: RegionCertificate | None) -> RegionReport:
+def make_report(claim: Claim, outcome: Verification, certificate: RegionCertificate | None) -> RegionReport:
+    """Report how a proof ended."""
     found = outcome.counterexample
     return RegionReport(
         status=outcome.status,

@@ -130,6 +130,15 @@ class SlopeBounds(TensorLike):
         slope = self.value.cos()
         return SlopeBounds(self.value.sin(), *_scaled(self, slope.low, slope.high))
 
+    def rounded(self, relative: float) -> SlopeBounds:
+        """See `TensorLike.rounded`: slopes from 0, where what is rounded is split into ``q - q(0)`` and ``q(0)``.
+
+        ``d = e(x) q = e(x) (q - q(0)) + e(x) q(0)`` with ``|e| <= relative``. The first part adds to the slopes between
+        the state and 0; the second is no slope, and is in the bounds of the value at 0.
+        """
+        slack = relative * _largest(self)
+        return SlopeBounds(self.value.rounded(relative), self.low - slack, self.high + slack)
+
     def tanh(self) -> SlopeBounds:
         """``tanh q``, whose slope is ``1 - tanh^2 q``."""
         value = self.value.tanh()

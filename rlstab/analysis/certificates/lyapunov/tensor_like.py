@@ -88,6 +88,10 @@ class TensorLike(ABC):
     def smooth(self, function: SmoothFunction) -> Self:
         """Any function whose curvature is bounded."""
 
+    @abstractmethod
+    def rounded(self, relative: float) -> Self:
+        """``q + d`` for every ``d``, which may differ from state to state, with ``|d| <= relative |q|``."""
+
     def relu(self) -> Self:
         """``max(q, 0)``."""
         return self.leaky_relu(0.0)

@@ -139,8 +139,8 @@ def verify(loop: ClosedLoop, claim: Claim, budget: Budget | None = None) -> Veri
         found = find_counterexample(loop, claim, loop.sample(4096, seed=0))
         if found is not None:
             return Verification("refuted", found, 0, 0, time.perf_counter() - start)
-        frame = _frame(loop, claim)
-        low, high = _grid(-frame.half, frame.half, 16 if len(frame.half) <= 2 else 4)
+        frame = frame_of(loop, claim)
+        low, high = grid(-frame.half, frame.half, 16 if len(frame.half) <= 2 else 4)
         boxes = 0
         while len(low):
             if time.perf_counter() - start > budget.seconds or boxes >= budget.boxes:
@@ -149,7 +149,7 @@ def verify(loop: ClosedLoop, claim: Claim, budget: Budget | None = None) -> Veri
             cut = max(0, len(low) - budget.batch)
             part_low, part_high = low[cut:], high[cut:]
             boxes += len(part_low)
-            is_open = _open(loop, claim, frame.state(part_low, part_high))
+            is_open, _ = undecided(loop, claim, frame.state(part_low, part_high))
             part_low, part_high = part_low[is_open], part_high[is_open]
             found = find_counterexample(loop, claim, frame.centres(part_low, part_high))
             if found is not None:
@@ -159,6 +159,35 @@ def verify(loop: ClosedLoop, claim: Claim, budget: Budget | None = None) -> Veri
                 return Verification("unknown", None, boxes, cut + len(part_low), time.perf_counter() - start)
             low, high = torch.cat([low[:cut], new_low]), torch.cat([high[:cut], new_high])
     return Verification("proved", None, boxes, 0, time.perf_counter() - start)
+
+
+def violations(loop: ClosedLoop, claim: Claim, states: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """By how much states break a claim, by plain evaluation.
+
+    Parameters
+    ----------
+    states
+        ``(k, n)``.
+
+    Returns
+    -------
+    excess
+        ``(k,)``: of ``V`` after the step over what is allowed; infinite where the next state is outside of ``B``, minus
+        infinity where the claim holds or is not about the state.
+    value, following, next_value
+        ``V (k,)``, next states ``(k, n)``, and ``V`` there ``(k,)``.
+    """
+    with torch.no_grad():
+        value, following = loop.value(states), loop.step(states)
+        next_value = loop.value(following)
+    margin = MARGIN * claim.rho
+    concerned = loop.inside(states) & (value <= claim.rho) & ~(states.abs() <= claim.hole * loop.half_widths).all(-1)
+    leaves = ~loop.inside(following)
+    allowed = torch.where(value > claim.c1, (1.0 - claim.kappa) * value, claim.c1)
+    # Not a number is a violation too.
+    excess = torch.where(next_value <= allowed + margin, -torch.inf, (next_value - allowed).nan_to_num(torch.inf))
+    excess = torch.where(concerned, torch.where(leaves, torch.inf, excess), -torch.inf)
+    return excess, value, following, next_value
 
 
 def find_counterexample(loop: ClosedLoop, claim: Claim, states: Tensor) -> Counterexample | None:
@@ -171,20 +200,11 @@ def find_counterexample(loop: ClosedLoop, claim: Claim, states: Tensor) -> Count
     """
     if not len(states):
         return None
-    with torch.no_grad():
-        value, following = loop.value(states), loop.step(states)
-        next_value = loop.value(following)
-    margin = MARGIN * claim.rho
-    concerned = loop.inside(states) & (value <= claim.rho) & ~(states.abs() <= claim.hole * loop.half_widths).all(-1)
-    leaves = ~loop.inside(following)
-    allowed = torch.where(value > claim.c1, (1.0 - claim.kappa) * value, claim.c1)
-    # Not a number is a violation too.
-    excess = torch.where(next_value <= allowed + margin, -torch.inf, (next_value - allowed).nan_to_num(torch.inf))
-    excess = torch.where(concerned, torch.where(leaves, torch.inf, excess), -torch.inf)
+    excess, value, following, next_value = violations(loop, claim, states)
     worst = int(excess.argmax())
     if excess[worst] == -torch.inf:
         return None
-    if leaves[worst]:
+    if not loop.inside(following[worst]):
         reason = "the next state is outside of the box"
     elif value[worst] > claim.c1:
         reason = f"V falls by less than {claim.kappa:g} of it"
@@ -203,7 +223,7 @@ def split(low: Tensor, high: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([low, right_low]), torch.cat([left_high, high])
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
     """Coordinates ``y`` with ``x = T y`` in which boxes are cut; ``T`` is None where they are the state's own."""
 
     transform: Tensor | None
@@ -211,15 +231,17 @@ class _Frame(NamedTuple):
     """Half-widths of a box of ``y`` that holds the set the claim is about, ``(n,)``."""
 
     def state(self, low: Tensor, high: Tensor) -> AffineBounds:
+        """States over boxes of ``y``."""
         own = AffineBounds.of_boxes(low, high)
         return own if self.transform is None else own.linear(self.transform)
 
     def centres(self, low: Tensor, high: Tensor) -> Tensor:
+        """States in the middle of boxes of ``y``, ``(k, n)``."""
         middle = 0.5 * (low + high)
         return middle if self.transform is None else middle @ self.transform.T
 
 
-def _frame(loop: ClosedLoop, claim: Claim) -> _Frame:
+def frame_of(loop: ClosedLoop, claim: Claim) -> Frame:
     """For ``V = |L' x|^2``, ``y = L' x``, in which its level sets are round however long they are in ``x``."""
     # Not of a subclass, whose V may be another.
     if type(loop.lyapunov) is QuadraticLyapunov:
@@ -229,12 +251,12 @@ def _frame(loop: ClosedLoop, claim: Claim) -> _Frame:
         error = float((root @ transform - torch.eye(len(root), dtype=torch.float64)).abs().sum())
         if error <= 1e-9:
             side = math.sqrt(claim.rho) * (1.0 + 1e-6)
-            return _Frame(transform, torch.full((len(root),), side, dtype=torch.float64))
-    return _Frame(None, loop.half_widths)
+            return Frame(transform, torch.full((len(root),), side, dtype=torch.float64))
+    return Frame(None, loop.half_widths)
 
 
-def _open(loop: ClosedLoop, claim: Claim, state: AffineBounds) -> Tensor:
-    """Which of ``k`` boxes the bounds do not decide, ``(k,)``."""
+def undecided(loop: ClosedLoop, claim: Claim, state: AffineBounds) -> tuple[Tensor, Tensor]:
+    """Which of ``k`` boxes the bounds do not decide, ``(k,)``, and what ``V`` is at least on each, ``(k,)``."""
     half = loop.half_widths[:, None]
     in_hole = torch.maximum(state.low.abs(), state.high.abs()).le(claim.hole * half).all(0)
     outside = ((state.low > half) | (state.high < -half)).any(0)
@@ -244,7 +266,7 @@ def _open(loop: ClosedLoop, claim: Claim, state: AffineBounds) -> Tensor:
     rows = is_open.nonzero().squeeze(1)
     if len(rows):
         is_open[rows] = ~_decided(loop, claim, state.select(rows), value.select(rows))
-    return is_open
+    return is_open, value.low
 
 
 def _decided(loop: ClosedLoop, claim: Claim, state: AffineBounds, value: AffineBounds) -> Tensor:
@@ -262,7 +284,7 @@ def _decided(loop: ClosedLoop, claim: Claim, state: AffineBounds, value: AffineB
     return reach & (falls | stays)
 
 
-def _grid(low: Tensor, high: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+def grid(low: Tensor, high: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     """Equal boxes, ``cells`` a side, that share their faces exactly: ``(cells^n, n)`` twice."""
     edges = [torch.linspace(float(a), float(b), cells + 1, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
     for edge, first, last in zip(edges, low, high, strict=True):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from rlstab.analysis.certificates.lyapunov.certify import certify_region
 from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
 from rlstab.analysis.certificates.lyapunov.region_certificate import (
     RegionCertificate,
     RegionReport,
-    certify_region,
 )
 from rlstab.analysis.certificates.lyapunov.verifier import Budget, Claim
 from rlstab.envs.plants import InvertedPendulum, PathTracking, Plant

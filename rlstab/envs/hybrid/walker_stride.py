@@ -6,6 +6,7 @@ by iteration (its guard is linear between two samples) and without carrying on t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from rlstab.errors import UserError
 
 PERIOD_S = 0.01
 """Seconds for which a torque is held."""
+Law = Callable[[FloatArray, FloatArray], FloatArray]
 LONGEST = 200
 """Control periods within which a step must be done: 2 s."""
 _SUBSTEP_S = 0.005
@@ -75,8 +77,8 @@ def advance_period(x: FloatArray, torque: FloatArray) -> tuple[FloatArray, BoolA
     return after, struck, upright
 
 
-def swing(x: FloatArray, gait: ArrayLike, longest: ArrayLike = LONGEST) -> Swung:
-    """Let walkers go under `gait_torque` until a foot strikes, they fall, or time is up.
+def swing(x: FloatArray, gait: ArrayLike, longest: ArrayLike = LONGEST, law: Law = gait_torque) -> Swung:
+    """Let walkers go until a foot strikes, they fall, or time is up.
 
     Parameters
     ----------
@@ -86,6 +88,8 @@ def swing(x: FloatArray, gait: ArrayLike, longest: ArrayLike = LONGEST) -> Swung
         Gait angle of each ``(n,)``, or one for all, rad.
     longest
         Control periods that each may take, ``(n,)`` or one for all.
+    law
+        From states and gait angles to torques ``(n,)``, N m.
 
     Raises
     ------
@@ -110,7 +114,7 @@ def swing(x: FloatArray, gait: ArrayLike, longest: ArrayLike = LONGEST) -> Swung
     for period in range(1, int(np.max(left, initial=0)) + 1):
         if not len(going):
             break
-        here, struck, upright = advance_period(here, gait_torque(here, angle[going]))
+        here, struck, upright = advance_period(here, law(here, angle[going]))
         stops = struck | ~upright | (left[going] <= period)
         if not stops.any():
             continue

@@ -48,7 +48,7 @@ class WalkerModel(RoaModel):
     units: Tensor
 
     def __init__(
-        self, hidden_sizes: tuple[int, ...] = (128, 128), features: int = 16, gaits: int = 29, samples: int = 41
+        self, hidden_sizes: tuple[int, ...] = (64, 64, 64), features: int = 16, gaits: int = 29, samples: int = 41
     ) -> None:
         super().__init__()
         self._settings = {"hidden_sizes": hidden_sizes, "features": features, "gaits": gaits, "samples": samples}

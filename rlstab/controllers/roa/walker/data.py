@@ -1,4 +1,4 @@
-"""What the walker's Lyapunov function is learned from: states that planners meet, and what becomes of them in a gait."""
+"""What the walker's Lyapunov function learns from: states that planners meet, and what becomes of them in a gait."""
 
 from __future__ import annotations
 

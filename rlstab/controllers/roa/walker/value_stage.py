@@ -78,18 +78,23 @@ class ValueStage(Stage):
         del progress
         rows = torch.as_tensor(rng.integers(len(self._x), size=self._batch_size), device=self._x.device)
         x, gait, stable = self._x[rows], self._gait[rows], self._stable[rows]
-        # From the state drawn to the first impact it may only not rise: that is not a whole step.
-        chain = torch.cat([x[None], self._later[:, rows]])
-        count = len(chain)
-        values = self._model.value(chain.flatten(0, 1), gait.repeat(count, 1)).reshape(count, -1)
-        first = values[0]
+        # Only those that stay have next steps.
+        chain = self._later[:, rows[stable]]
+        count, kept = len(chain), int(stable.sum())
+        values = self._model.value(
+            torch.cat([x, chain.flatten(0, 1)]), torch.cat([gait, gait[stable].repeat(count, 1)])
+        )
+        first = values[: len(x)]
+        along = torch.cat([first[stable], values[len(x) :]]).reshape(count + 1, kept)
+        # From the state drawn to the first impact V may only not rise: that need not be a whole step.
+        shares = torch.full((count, 1), 1.0 - self._decrease, dtype=along.dtype, device=along.device)
+        shares[0] = 1.0
+        rises = torch.relu(along[1:] - shares * along[:-1] - _SLACK)
         inside = torch.relu(first - INSIDE)[stable].mean()
         outside = torch.relu(OUTSIDE - first)[~stable].mean()
-        kept = torch.full((count - 1, 1), 1.0 - self._decrease, dtype=values.dtype, device=values.device)
-        kept[0] = 1.0
-        rises = torch.relu(values[1:] - kept * values[:-1] - _SLACK)[:, stable]
         wrong = ((first <= 1.0) != stable).float().mean()
         falls = (rises <= 0.0).float().mean()
+        # A batch may lack one of the two kinds.
         loss = inside.nan_to_num() + outside.nan_to_num() + rises.mean().nan_to_num()
         return loss, {"misjudged": float(wrong), "falling": float(falls)}
 

@@ -30,8 +30,9 @@ def test_least_times_of_the_double_integrator():
     assert table.change <= 1e-3
     x = np.random.default_rng(0).uniform(-1.0, 1.0, (500, 2))
     ours, exact = table.at(x), least_time(x)
-    # A set of half-width 0.1 is reached earlier than its centre, and the grid blurs by about a step.
-    assert np.quantile(np.abs(ours - exact), 0.95) < 0.25
+    # A set of half-width 0.1 is reached earlier than its centre: by half a second where it is passed at low speed.
+    assert (ours <= exact + 0.05).all()
+    assert (ours >= exact - 0.6).all()
     assert np.median(exact - ours) == pytest.approx(0.1, abs=0.05)
     assert np.corrcoef(ours, exact)[0, 1] > 0.99
 

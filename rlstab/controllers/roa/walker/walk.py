@@ -142,8 +142,9 @@ def walk(controller: Walking, starts: Starts, steps: int = STEPS, steps_after: i
         count[landed] += 1
         since[landed] = 0
         close = landed[np.abs(x[landed, 0] - starts.goal_q1[landed]) < CLOSE]
-        lasting[close[count[close] == ends[close]]] = True
-        close = close[np.isnan(seconds[close])]
+        first = np.isnan(seconds[close])
+        lasting[close[~first & (count[close] == ends[close])]] = True
+        close = close[first]
         seconds[close], at[close] = elapsed[close], count[close]
         ends[close] = count[close] + steps_after
         going[rows] = done.upright

@@ -84,6 +84,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             "quadruped", "rlstab.bench.quadruped", "how well a trained quadruped follows commands, and what it survives"
         ),
+        Benchmark(
+            "walker", "rlstab.bench.hybrid_walker", "a compass walker led from gait to gait, by planners and baselines"
+        ),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

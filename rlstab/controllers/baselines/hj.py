@@ -66,7 +66,7 @@ class Grid:
         """States in units of the grid ``(n, d)``, cut off at its limits, and which are inside ``(n,)``."""
         low, high = np.array(self.low), np.array(self.high)
         share = (x - low) / (high - low)
-        inside = ((share >= 0.0) & (share <= 1.0)).all(1)
+        inside = np.asarray(((share >= 0.0) & (share <= 1.0)).all(1))
         return share.clip(0.0, 1.0) * (np.array(self.points) - 1.0), inside
 
 

@@ -151,9 +151,10 @@ class LearnedTorque:
 
     def advance(self, x: FloatArray, goal: FloatArray, longest: NDArray[np.int64]) -> Swung:
         """See `rlstab.controllers.roa.walker.walk.Walking`."""
-        return swing(x, goal, longest, self._torque)
+        return swing(x, goal, longest, self.torque)
 
-    def _torque(self, x: FloatArray, goal: FloatArray) -> FloatArray:
+    def torque(self, x: FloatArray, goal: FloatArray) -> FloatArray:
+        """Torques ``(n,)`` for the next control period, N m."""
         observation = np.concatenate([x, goal[:, None]], 1).astype(np.float32)
         action, _ = self._policy.predict(observation, deterministic=True)
         return np.asarray(action, np.float64)[:, 0]

@@ -55,23 +55,25 @@ class ReachingWalker:
         if not np.allclose(goal, self.goal):
             raise UserError(f"the table leads to the gait of {self.goal:g} rad, not to {goal[0]:g}: make another")
         # A walker that has arrived stays in its gait to the step's end; one that is on its way decides anew.
-        arrived = self._arrives(x)
-        costs = np.stack([self._cost(self._move(x, np.array(torque))) for torque in TORQUES])
-        torque = np.array(TORQUES)[costs.argmin(0)]
-        done = _hold(x, torque, np.minimum(HELD, longest))
-        rows = np.flatnonzero(arrived)
+        done = _hold(x, self.decide(x), np.minimum(HELD, longest))
+        rows = np.flatnonzero(self._arrives(x))
         if len(rows):
             walked = swing(x[rows], goal[rows], longest[rows])
             for name in ("x", "struck", "upright", "periods"):
                 getattr(done, name)[rows] = getattr(walked, name)
         return done
 
+    def decide(self, x: FloatArray) -> FloatArray:
+        """Torques ``(n,)`` (N m) for the next `HELD` control periods."""
+        costs = np.stack([self._cost(self._move(x, np.array(torque))) for torque in TORQUES])
+        return np.array(TORQUES)[costs.argmin(0)]
+
     def _cost(self, made: Move) -> FloatArray:
         later = np.where(made.arrived, 0.0, np.where(made.failed, NEVER_S, self.table.at(made.x)))
         return made.cost + later
 
     def _arrives(self, x: FloatArray) -> NDArray[np.bool_]:
-        return (np.abs(x - self._arrival) <= _ARRIVED).all(1)
+        return np.asarray((np.abs(x - self._arrival) <= _ARRIVED).all(1))
 
     def _move(self, x: FloatArray, control: FloatArray) -> Move:
         done = _hold(x, np.full(len(x), float(control)), np.full(len(x), HELD))

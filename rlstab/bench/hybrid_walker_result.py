@@ -119,7 +119,7 @@ class WalkerStudy(Result):
         ax.set_yticks(range(len(names)), list(reversed(names)))
         ax.set(xlabel="Goal reached, % of starts", xlim=(-2, 102))
         ax.grid(axis="x", linewidth=0.3)
-        ax.legend(loc="lower left", fontsize=7)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=7, frameon=False)
         return ax
 
     def figure(self, path: Path) -> Path:

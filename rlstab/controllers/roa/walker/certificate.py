@@ -94,7 +94,7 @@ def state_regions(
         # What lies beyond the last row that is used was not asked for.
         end = len(values) if len(rows) + inside < samples else int(rows[-1]) + 1
         drawn, stay, inside = drawn + end, stay + int(pairs.stable[:end].sum()), inside + len(rows)
-        if drawn >= 20_000 and inside < 1e-3 * drawn:
+        if inside < 1e-3 * drawn:
             raise UserError(f"only {inside} of {drawn} samples are inside the level {level:.3g}: train for longer")
         failures += int((~pairs.stable[rows]).sum())
         along = [values[rows]]

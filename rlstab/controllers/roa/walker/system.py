@@ -21,6 +21,11 @@ from rlstab.policies.roa.walker import WalkerModel
 DECREASE = 0.05
 """Share of V that a step shall take away: return maps of slow gaits shrink distances by as little as 7 %."""
 
+STATES = 100_000
+"""States that are drawn to train on."""
+HELD_OUT, STARTS = 100, 400
+"""Gaits on which the level is calibrated, and states in which each is begun."""
+
 
 def make_model(config: RoaConfig) -> WalkerModel:
     """See `rlstab.controllers.roa.learner.System.make_model`."""
@@ -33,7 +38,9 @@ def make_model(config: RoaConfig) -> WalkerModel:
 def make_stages(model: RoaModel, config: RoaConfig) -> Sequence[Stage]:
     """See `rlstab.controllers.roa.learner.System.make_stages`."""
     decrease = DECREASE if config.decrease is None else config.decrease
-    return (ValueStage(cast(WalkerModel, model), config.batch_size, decrease, config.calibration),)
+    network = cast(WalkerModel, model)
+    sizes = {"states": STATES, "gaits": HELD_OUT, "starts": STARTS}
+    return (ValueStage(network, config.batch_size, decrease, config.calibration, **sizes),)
 
 
 def sample(rng: np.random.Generator, configurations: int, starts: int) -> tuple[Tensor, Tensor]:

@@ -52,9 +52,9 @@ class ValueStage(Stage):
         decrease: float,
         delta: float,
         *,
-        states: int = 100_000,
-        gaits: int = 100,
-        starts: int = 400,
+        states: int,
+        gaits: int,
+        starts: int,
     ) -> None:
         self._model, self._batch_size, self._decrease, self._delta = model, batch_size, decrease, delta
         self._states, self._gaits, self._starts = states, gaits, starts

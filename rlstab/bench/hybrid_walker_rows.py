@@ -106,9 +106,8 @@ def _bootstrap(outcomes: NDArray[np.float64], seed: int) -> tuple[float, float, 
     mean = float(outcomes.mean())
     if starts < 2:
         return mean, float("nan"), float("nan")
-    means = np.empty(_RESAMPLES)
-    for index in range(_RESAMPLES):
-        rows, columns = rng.integers(trainings, size=trainings), rng.integers(starts, size=starts)
-        means[index] = outcomes[rows].mean(0)[columns].mean()
+    rows = rng.integers(trainings, size=(_RESAMPLES, trainings))
+    columns = rng.integers(starts, size=(_RESAMPLES, starts))
+    means = np.take_along_axis(outcomes[rows].mean(1), columns, 1).mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return mean, float(low), float(high)

@@ -32,7 +32,7 @@ bootstraps over starts, and over trainings where there are several.
 All but the last three kinds of controllers choose gait angles at impacts, and the gait's CLF-QP makes the torque.
 
 * *planner, networks*: the region-of-attraction planner on the networks of `rlstab train roa --env rlstab/Walker-v0`,
-  with bridges: gait angles that are held for part of a step only. *No bridges* chooses at impacts alone, *descent* goes
+  with bridges: gait angles that are held for part of a step only ([how](../roa_walker.md)). *No bridges* chooses at impacts alone, *descent* goes
   on from the grid by gradient descent (the differentiable planner).
 * *planner, orbit distance*: the same planner on hand-made functions without a network: squared distance to the gait's
   orbit, at levels measured by roll-outs.

@@ -31,13 +31,13 @@ bootstraps over starts, and over trainings where there are several.
 
 All but the last three kinds of controllers choose gait angles at impacts, and the gait's CLF-QP makes the torque.
 
-* *planner, networks*: the region-of-attraction planner on the networks of `rlstab train roa --env rlstab/Walker-v0`,
-  with bridges: gait angles that are held for part of a step only ([how](../roa_walker.md)). *No bridges* chooses at impacts alone, *descent* goes
-  on from the grid by gradient descent (the differentiable planner).
+* *planner, networks*: the [region-of-attraction planner](../roa_walker.md) on the networks of
+  `rlstab train roa --env rlstab/Walker-v0`, with bridges: gait angles that are held for part of a step only. *No
+  bridges* chooses at impacts alone, *descent* goes on from the grid by gradient descent (the differentiable planner).
 * *planner, orbit distance*: the same planner on hand-made functions without a network: squared distance to the gait's
   orbit, at levels measured by roll-outs.
-* *planner, simulated*: the same planner on regions that are simulated for every candidate: the most that the choice of
-  gaits and bridges can do here. *No bridges*: the most that the choice of gaits at impacts can.
+* *planner, simulated*: the same planner where each candidate's region is known by simulating its next steps: what
+  better networks could still gain. *No bridges*: the same for the choice at impacts alone.
 * *look-ahead, simulated*: of 29 gaits the one nearest to the goal whose next two steps succeed in simulation.
 * *MPC, simulated*: the best of all pairs of 9 gaits for the next two steps, each simulated.
 * *CLF-QP, goal at once*: no planner.

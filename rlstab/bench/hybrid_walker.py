@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
@@ -69,8 +69,10 @@ class Options:
     """Walks that the monitor watches, for each training."""
     table: bool = True
     """Make the reachability table, too: some minutes."""
+    rl_methods: tuple[Literal["sac", "ppo"], ...] = ("sac", "ppo")
+    """Learners of torques to train and test, too."""
     rl_seeds: int = 2
-    """Trainings of SAC and of PPO each; 0: leave them out."""
+    """Trainings of each of them; 0: leave them out."""
     rl_steps: int = 100_000
     """Environment steps of each of them."""
     work: Path = Path("runs/walker")
@@ -112,8 +114,10 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Wal
     left_out = []
     if not options.table:
         left_out.append("reachability table: it was left out with --no-table")
-    if not options.rl_seeds:
-        left_out.append("SAC and PPO: they were left out with --rl-seeds 0")
+    for method in ("sac", "ppo"):
+        if method not in options.rl_methods or not options.rl_seeds:
+            left_out.append(f"{method.upper()}: it was left out by --rl-methods or --rl-seeds")
+    minutes = _rl_minutes(options)
     return WalkerStudy(
         name="walker",
         title="A compass walker that changes its gait",
@@ -127,7 +131,8 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Wal
             "seeds of the networks' trainings": ", ".join(str(one.seed) for one in trained),
             "gradient steps of each": ", ".join(str(run.info.config["total_steps"]) for run in trainings),
             "seeds of the starts": f"{ONE}: {EVALUATION_SEED} and following; {MANY}: {EVALUATION_SEED + 500}",
-            "trainings of SAC and PPO": f"{options.rl_seeds} each, {options.rl_steps} environment steps",
+            "trainings of torques": f"{options.rl_seeds} each, {options.rl_steps} environment steps",
+            "minutes they took": minutes,
             "planner": str(PlannerSettings()),
             "alpha of the monitor": DECREASE,
         },
@@ -191,14 +196,34 @@ def _controllers(
         goal = float(draw_starts(np.random.default_rng(0), 1).goal[0])
         found["reachability table"] = [ReachingWalker(goal)]
         on_progress("reachability table: made")
-    for method in ("sac", "ppo") if options.rl_seeds else ():
+    for method in options.rl_methods:
         for seed in range(options.rl_seeds):
             flags = {"env": TASK, "seed": seed, "total_steps": options.rl_steps}
-            name = f"{method}-{options.rl_steps}-seed{seed}"
-            run = runs.train(options.work / name, method, flags, f"{method}, seed {seed}")
+            run = runs.train(_rl_path(options, method, seed), method, flags, f"{method}, seed {seed}")
             found.setdefault(method.upper(), []).append(_learned(run))
             on_progress(f"{method}, seed {seed}: trained")
     return found
+
+
+def _rl_minutes(options: Options) -> str:
+    """How long trainings of torques took by the clock, in words."""
+    from rlstab.runs.run import Run
+
+    found = []
+    for method in options.rl_methods:
+        for seed in range(options.rl_seeds):
+            run = Run.open(_rl_path(options, method, seed))
+            found.append(f"{method.upper()} {_seconds(run) / 60.0:.1f}")
+    return ", ".join(found) or "-"
+
+
+def _rl_path(options: Options, method: str, seed: int) -> Path:
+    return options.work / f"{method}-{options.rl_steps}-seed{seed}"
+
+
+def _seconds(run: Run) -> float:
+    """How long a run trained by the clock."""
+    return float(run.read_metrics()["time/elapsed_s"].to_numpy()[-1])
 
 
 def _learned(path: Path) -> LearnedTorque:
@@ -266,7 +291,7 @@ def _judge(run: Run, model: WalkerModel, starts: Starts, options: Options) -> Tr
         clean=sum(one.report.first_failure is None and not one.fell for one in seen),
         longest_needed_dwell=max(dwells, default=float("nan")),
     )
-    return Trained(seed, float(run.read_metrics()["time/elapsed_s"].to_numpy()[-1]), said, monitored)
+    return Trained(seed, _seconds(run), said, monitored)
 
 
 def _slice(model: WalkerModel, gait: float = 0.13) -> Slice:

@@ -74,7 +74,7 @@ def test_the_page_is_drawn_and_comes_back_from_its_numbers(study: WalkerStudy, t
     assert "rlstab bench walker --docs --run RUN --timed 1 --watched 1 --no-table --rl-seeds 0" in page
     assert "1 of 100: < 9.00%" in page
     assert "88% (90%)" in page
-    assert "* SAC and PPO: they were left out with --rl-seeds 0" in page
+    assert "* SAC: it was left out by --rl-methods or --rl-seeds" in page
     assert WalkerStudy.load(study.save(tmp_path / "study")).to_markdown() == page
     assert write_docs(study, tmp_path).name == "walker.md"
     assert (tmp_path / "walker.png").stat().st_size > 10_000

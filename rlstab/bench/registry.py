@@ -87,6 +87,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             "regions", "rlstab.bench.regions", "areas from which controllers are proved to hold, against published"
         ),
+        Benchmark(
+            "walker", "rlstab.bench.hybrid_walker", "a compass walker led from gait to gait, by planners and baselines"
+        ),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

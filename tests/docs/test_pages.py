@@ -41,6 +41,7 @@ def test_python_runs() -> None:
         "attention.md",
         "transformer.md",
         "hinf.md",
+        "roa_walker.md",
         "robustness.md",
         "observation_attacks.md",
         "certificates.md",

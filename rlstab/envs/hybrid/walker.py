@@ -82,6 +82,11 @@ def is_valid(x: Array) -> Array:
     return (abs(x[:, 0]) <= WIDEST_STANCE) & (abs(x[:, 1]) <= WIDEST_SWING)
 
 
+def allowed_to_strike(x: Array) -> Array:
+    """Whether the swing foot strikes where it meets the ground: ahead, and on its way down, ``(n,)`` bool."""
+    return (x[:, 0] <= _LATEST_STANCE) & (2.0 * x[:, 2] + x[:, 3] <= 0.0)
+
+
 def impact(x: Array) -> Array:
     """State ``(n, 4)`` after the swing foot has struck the ground and the legs have exchanged their names.
 
@@ -163,8 +168,7 @@ class Walker(HybridSystem):
 
     def allowed(self, state: HybridState) -> Array:
         """See `HybridSystem.allowed`."""
-        x = state.x
-        return ((x[:, 0] <= _LATEST_STANCE) & (2.0 * x[:, 2] + x[:, 3] <= 0.0))[:, None]
+        return allowed_to_strike(state.x)[:, None]
 
     def reset(self, state: HybridState, guard: Array) -> HybridState:
         """See `HybridSystem.reset`."""

@@ -1,0 +1,1 @@
+"""Gaits of the compass walker under the region-of-attraction method."""

@@ -22,7 +22,7 @@ STATES = ("x", "xdot", "y", "ydot", "x_foot", "y_foot")
 DOWN, COMPRESSION, EXTENSION, UP, APEX, FALLEN = range(6)
 """Modes; worlds at the apex wait for the next decision, those that have fallen stay as they are."""
 _STANDSTILL = 1e-9
-"""m/s below which a body does not move: a leg that is longer than itself at mid-stance lifts off at rounding's speed."""
+"""m/s below which a body does not move: a leg that is too long already at mid-stance lifts off at rounding's speed."""
 STANCE_LIMIT_S = 0.5
 """Longest stance, seconds; an ordinary one lasts pi / 20."""
 

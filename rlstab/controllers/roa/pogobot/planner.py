@@ -1,0 +1,168 @@
+"""Chooses the apex to aim at, hop by hop, so that the next border is passed and the next mode is entered inside its set.
+
+A candidate is a reference (speed, height) for the hops that begin over the present segment; beyond the border hops aim
+at that segment's own reference. Foreseen are the hops up to the border and a few after it: where the foot lands, on
+which side of the border, what it and the body come near to, and whether ``V <= rho`` whenever a mode begins.
+
+References
+----------
+Meng, Fan (2023), arXiv:2303.10327. They plan once a border, foresee five hops, and choose from 50 x 50 references; here
+it is done anew at every apex, and touchdowns on the other side of a border count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlstab.controllers.roa.planner import Choice, Refinement, choose, violation
+from rlstab.controllers.roa.pogobot import domain
+from rlstab.controllers.roa.pogobot.course import Decision, ModeModel, Track, clearance, decide
+from rlstab.errors import UserError
+
+
+@dataclass(frozen=True)
+class PlannerSettings:
+    """How hard to look, and what counts."""
+
+    speeds: int = 15
+    """Speeds among the candidates; half of those that the networks know, around the segment's own."""
+    heights: int = 11
+    """Heights among the candidates, from floor to ceiling."""
+    hops: int = 6
+    """Hops that are foreseen."""
+    beyond: int = 1
+    """Of those after the border is passed, how many count."""
+    body_room: float = 0.06
+    """m that the body shall keep from floors and ceilings."""
+    foot_room: float = 0.06
+    """m that the foot shall keep from edges and walls."""
+    hit_cost: float = 20.0
+    """Loss of a hop that is foreseen to fail; half of it for those beyond the border, for which one can plan again."""
+    near_cost: float = 4.0
+    """Loss of a hop that comes as near as touching; it falls to zero at the room to keep."""
+    set_cost: float = 5.0
+    """Loss of a mode that begins at ``V = 2 rho``, ``set_cost * (V / rho - 1)``, at most `hit_cost`."""
+    speed_cost: float = 0.3
+    """Loss of a reference 1 m/s from the segment's speed."""
+    height_cost: float = 0.1
+    """Loss of a reference 1 m from the segment's height."""
+    refinement: Refinement | None = None
+    """Descent after the grid; None: sampling."""
+
+    def __post_init__(self) -> None:
+        if min(self.speeds, self.heights, self.hops) < 1 or self.beyond < 0:
+            raise UserError("the hopper's planner needs at least one speed, height and hop")
+        if min(self.body_room, self.foot_room) <= 0.0:
+            raise UserError("body_room and foot_room must be positive metres")
+
+
+class CorridorPlanner:
+    """Plans for ``n`` hoppers at once.
+
+    Parameters
+    ----------
+    model
+        Controller, prediction, ``V`` and its level of one mode.
+    settings
+        See `PlannerSettings`.
+    """
+
+    def __init__(self, model: ModeModel, settings: PlannerSettings | None = None) -> None:
+        self.model, self.settings = model, settings or PlannerSettings()
+
+    def plan(self, apex: Tensor, configuration: Tensor) -> Choice:
+        """Choose a reference for each hopper.
+
+        Parameters
+        ----------
+        apex
+            ``(n, 3)``: x, xdot, y (m above zero).
+        configuration
+            Corridors, ``(n, 20)``.
+
+        Returns
+        -------
+        Choice
+            Parameters ``(n, 2)``: speed (m/s) and height (m above zero).
+        """
+        track = Track.of(configuration)
+        segment = track.over(apex[:, 0])
+        low, high = self._limits(track, segment)
+        candidates = self._candidates(track, segment, low, high)
+        refinement = self.settings.refinement
+        with torch.set_grad_enabled(refinement is not None and refinement.steps > 0):
+            return choose(
+                lambda moving: self.loss(apex, track, moving), candidates, low[:, None], high[:, None], refinement
+            )
+
+    def decide(self, apex: Tensor, configuration: Tensor, reference: Tensor) -> Decision:
+        """Take the control of the next hop towards references ``(n, 2)``."""
+        with torch.no_grad():
+            return decide(self.model, Track.of(configuration), *apex.unbind(-1), *reference.unbind(-1))
+
+    def loss(self, apex: Tensor, track: Track, candidates: Tensor) -> Tensor:
+        """Loss ``(n, k)`` of candidates ``(n, k, 2)``."""
+        settings, (n, k, _) = self.settings, candidates.shape
+        wide = track.repeated(k)
+        x, xdot, y = (part.repeat_interleave(k) for part in apex.unbind(-1))
+        first, targets = wide.over(x), wide.targets()
+        speed, height = candidates.reshape(-1, 2).unbind(-1)
+        own_speed, own_height = (part.gather(1, first[:, None])[:, 0] for part in (wide.speed, targets))
+        loss = settings.speed_cost * (speed - own_speed).abs() + settings.height_cost * (height - own_height).abs()
+        after = torch.zeros_like(first)
+        alive = torch.ones_like(loss)
+        for _ in range(settings.hops):
+            segment = wide.over(x)
+            past = segment != first
+            after = after + past
+            counts = alive * (after <= settings.beyond)
+            if not bool(counts.any()):
+                break
+            index = segment[:, None]
+            v = torch.where(past, wide.speed.gather(1, index)[:, 0], speed)
+            h = torch.where(past, targets.gather(1, index)[:, 0], height)
+            decision = decide(self.model, wide, x, xdot, y, v, h)
+            hop = self.model.predict(decision.state, decision.control)
+            body = clearance(wide, x, xdot, y, hop, decision.landing)
+            share = torch.minimum(body / settings.body_room, decision.clearance / settings.foot_room)
+            hits = share <= 0.0
+            weight = counts * torch.where(past, 0.5, 1.0)
+            level = self.model.level(decision.reference)
+            outside = violation(self.model.value(decision.state, decision.reference) / level, torch.ones_like(level))
+            loss = loss + weight * (
+                settings.hit_cost * hits
+                + settings.near_cost * torch.relu(1.0 - share).clamp(max=2.0)
+                + (settings.set_cost * outside).clamp(max=settings.hit_cost)
+            )
+            # What comes after a hit is not foreseen; one that is late is better than one that is near.
+            alive = alive * torch.where(hits, 0.0, 1.0)
+            floor = wide.floor.gather(1, decision.landing[:, None])[:, 0]
+            x, xdot, y = x + hop.dx, hop.xdot, floor + hop.y
+        return loss.unflatten(0, (n, k))
+
+    def _limits(self, track: Track, segment: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest reference ``(n, 2)`` over the present segment."""
+        index = segment[:, None]
+        floor, ceiling, own = (part.gather(1, index)[:, 0] for part in (track.floor, track.ceiling, track.speed))
+        slowest = torch.clamp(0.3 * own, min=float(domain.REFERENCE[0, 0]))
+        fastest = torch.clamp(own + 1.2, max=float(domain.REFERENCE[1, 0]))
+        lowest = floor + float(domain.REFERENCE[0, 1])
+        highest = torch.maximum(
+            torch.minimum(ceiling - self.settings.body_room, floor + float(domain.REFERENCE[1, 1])), lowest
+        )
+        return torch.stack([slowest, lowest], -1), torch.stack([fastest, highest], -1)
+
+    def _candidates(self, track: Track, segment: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """``(n, k, 2)``; the first is the segment's own reference."""
+        settings, index = self.settings, segment[:, None]
+        own = torch.cat([track.speed.gather(1, index), track.targets().gather(1, index)], 1)
+        own = torch.minimum(torch.maximum(own, low), high)
+        along = torch.linspace(0.0, 1.0, settings.speeds, dtype=low.dtype, device=low.device)
+        up = torch.linspace(0.0, 1.0, settings.heights, dtype=low.dtype, device=low.device)
+        shares = torch.cartesian_prod(along, up).reshape(-1, 2)
+        grid = low[:, None] + shares * (high - low)[:, None]
+        level = torch.stack([low[:, :1] + along * (high - low)[:, :1], own[:, 1:] + 0.0 * along], -1)
+        return torch.cat([own[:, None], level, grid], 1)

@@ -14,7 +14,9 @@ from rlstab.policies.roa.model import RoaModel
 
 GRAVITY, LEG = 10.0, 1.0
 """m/s^2 and m; the benchmark's, see `rlstab.envs.hybrid.pogobot`."""
-_STRETCH, _SKEW = math.log(2.0), 1.0
+_UNITS = (2.0, 1.5)
+"""m/s and m: errors are measured in these."""
+_STRETCH, _SKEW = math.log(2.0), 0.5
 """Limits of ``Q``."""
 _RISES = 1e-3
 """m that an apex is at least above lift-off: the square root's slope is infinite at zero."""
@@ -46,9 +48,10 @@ class PogobotModel(RoaModel):
     State: speed (m/s) and height (m above that floor) at the apex. Configuration: those of the reference. Control: leg
     angle at touchdown (rad, foot ahead where positive) and extra force in compression (N, positive takes energy).
 
-    ``V = |Q e|^2 / 2 + 0.01 |e|`` with ``e`` the error in m/s and m, and ``Q`` upper triangular with a diagonal between
-    1/2 and 2 and one entry between -1 and 1 beside it, all three from a network of the configuration. Without those
-    limits training finds a ``V`` that looks away from what the controller is bad at: from the height alone.
+    ``V = |Q e|^2 / 2 + 0.01 |e|`` with ``e`` the error in units of 2 m/s and 1.5 m, and ``Q`` upper triangular
+    with a diagonal between 1/2 and 2 and one entry between -1/2 and 1/2 beside it, all three from a network of the
+    configuration. Without those limits training finds a ``V`` that looks away from what the controller is bad at: one
+    of the height alone.
 
     Parameters
     ----------
@@ -106,8 +109,8 @@ class PogobotModel(RoaModel):
 
     def value(self, x: Tensor, configuration: Tensor) -> Tensor:
         """See `RoaModel.value`."""
-        error = x - configuration
-        raw = torch.tanh(self.shape(_standard(configuration)))
+        error = (x - configuration) / x.new_tensor(_UNITS)
+        raw = self.bend(configuration)
         stretch = torch.exp(_STRETCH * raw[:, :2])
         bent = torch.stack(
             [stretch[:, 0] * error[:, 0] + _SKEW * raw[:, 2] * error[:, 1], stretch[:, 1] * error[:, 1]], -1
@@ -115,6 +118,10 @@ class PogobotModel(RoaModel):
         # The root of a sum of squares has no slope at zero; this one is zero there, exactly.
         distance = (error.square().sum(-1) + 1e-12).sqrt() - 1e-6
         return 0.5 * bent.square().sum(-1) + 0.01 * distance
+
+    def bend(self, configuration: Tensor) -> Tensor:
+        """How far ``V`` is from round, ``(n, 3)`` between -1 and 1: both stretches and the skew of ``Q``."""
+        return torch.tanh(self.shape(_standard(configuration)))
 
     def log_level(self, configuration: Tensor) -> Tensor:
         """See `RoaModel.log_level`."""

@@ -17,6 +17,8 @@ from rlstab.policies.tensors import to_tensor
 
 DECREASE = 0.75
 """Share of ``V`` that a hop shall take away; the benchmark's."""
+_PLAIN = 0.02
+"""Weight of how far ``V`` is from round: it pays for fewer rises only."""
 _ROOM = 0.02
 """m between foot and floor at the apex that a leg angle shall leave."""
 
@@ -29,7 +31,7 @@ class ControlStage(Stage):
     """
 
     name = "control"
-    share = 10.0
+    share = 5.5
 
     def __init__(self, model: PogobotModel, config: RoaConfig) -> None:
         self._model, self._batch = model, config.batch_size
@@ -58,5 +60,6 @@ class ControlStage(Stage):
         before, after = model.value(x, c), model.value(torch.stack([hops.xdot, hops.y], -1), c)
         fits = torch.relu(control[:, 0].cos() + _ROOM - x[:, 1])
         falls = torch.relu(after - (1.0 - self._decrease) * before) / (before + 0.01)
-        loss = (falls + 0.1 * after / (before + 0.1) + 10.0 * fits).mean()
+        plain = model.bend(c).square().mean(-1)
+        loss = (falls + 0.1 * after / (before + 0.1) + 10.0 * fits + _PLAIN * plain).mean()
         return loss, {"rises": float((after > (1.0 - self._decrease) * before + 1e-4).float().mean())}

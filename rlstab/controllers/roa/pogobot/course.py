@@ -65,6 +65,10 @@ class Track:
         """Every corridor so many times, one after another."""
         return Track(*(part.repeat_interleave(times, 0) for part in vars(self).values()))
 
+    def picked(self, rows: Tensor) -> Track:
+        """Some of the corridors."""
+        return Track(*(part[rows] for part in vars(self).values()))
+
     def over(self, x: Tensor) -> Tensor:
         """Index ``(n,)`` of the segment over which ``x (n,)`` is."""
         return (x[:, None].detach() >= self.end[:, :-1]).sum(1)
@@ -73,6 +77,11 @@ class Track:
         """Height at which to aim in each segment, ``(n, 5)`` m; see `rlstab.envs.hybrid.corridor.target_height`."""
         aim = torch.maximum(self.floor + 1.4, 0.6 * self.ceiling + 0.4 * self.floor)
         return torch.minimum(aim, self.ceiling)
+
+
+def at(table: Tensor, index: Tensor) -> Tensor:
+    """Entry ``index[i]`` of each row of ``table (n, 5)``: ``(n,)``."""
+    return table.gather(1, index[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ def decide(
     """
 
     def attempt(segment: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        floor = track.floor.gather(1, segment[:, None])[:, 0]
+        floor = at(track.floor, segment)
         state = torch.stack([xdot, y - floor], -1)
         low, high = (torch.as_tensor(row, dtype=x.dtype, device=x.device) for row in domain.REFERENCE)
         reference = torch.stack([speed, height - floor], -1)
@@ -120,7 +129,7 @@ def decide(
         control = torch.where(wide, again[2], control)
         clearance = torch.where(taken, again[4], clearance)
         # Where neither agrees with itself, the first control is taken, and what it leads to is foreseen as it is.
-        floor = track.floor.gather(1, landing[:, None])[:, 0]
+        floor = at(track.floor, landing)
         state = torch.stack([xdot, y - floor], -1)
         reference = torch.where(differs[:, None], again[1], reference)
     return Decision(control, landing, state, reference, clearance)
@@ -153,7 +162,7 @@ def land(track: Track, x: Tensor, xdot: Tensor, y: Tensor, angle: Tensor) -> tup
     beyond = torch.where(xdot[:, None] > 0.0, track.floor[:, 1:], track.floor[:, :-1])
     gap = tip_y[:, None] - 0.5 * GRAVITY * crossing.square() - beyond
     over = torch.where(passes & steps, gap, _FAR).amin(1)
-    sunk = torch.where(none, above.gather(1, landing[:, None])[:, 0].clamp(max=-0.01), _FAR)
+    sunk = torch.where(none, at(above, landing).clamp(max=-0.01), _FAR)
     return landing, torch.minimum(torch.minimum(beside, over), sunk)
 
 
@@ -163,7 +172,7 @@ def clearance(track: Track, x: Tensor, xdot: Tensor, y: Tensor, hop: PredictedHo
     Looked at are the ends of both flights and every border that is passed in one, and in stance the height at which the
     body is at least.
     """
-    floor = track.floor.gather(1, landing[:, None])[:, 0]
+    floor = at(track.floor, landing)
     touched = x + xdot * hop.falling
     lifted = x + hop.foot + LEG * hop.lifted.sin()
     apex, top = x + hop.dx, floor + hop.y
@@ -182,10 +191,8 @@ def clearance(track: Track, x: Tensor, xdot: Tensor, y: Tensor, hop: PredictedHo
         return torch.where(passes, room, _FAR).amin(1)
 
     def room_at(place: Tensor, height: Tensor) -> Tensor:
-        segment = track.over(place)[:, None]
-        return torch.minimum(
-            height - track.floor.gather(1, segment)[:, 0], track.ceiling.gather(1, segment)[:, 0] - height
-        )
+        segment = track.over(place)
+        return torch.minimum(height - at(track.floor, segment), at(track.ceiling, segment) - height)
 
     stands = (edges - touched[:, None]) * (edges - lifted[:, None]) <= 0.0
     crouched = torch.minimum(floor[:, None] + _CROUCHED - low, high - floor[:, None] - LEG)

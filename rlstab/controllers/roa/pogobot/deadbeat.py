@@ -1,8 +1,9 @@
-"""Deadbeat hopping: the control whose hop, exactly computed, ends nearest to the reference. A baseline without networks."""
+"""Deadbeat hopping: the control whose hop, exactly computed, ends nearest to the reference; needs no networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def solve_deadbeat(apices: FloatArray, references: FloatArray, limits: FloatArra
         best[lost, 0] = np.clip(guess * apices[lost, 0], -limits[0], limits[0])
         error = residual(best)
     for _ in range(_ITERATIONS):
-        probes = np.concatenate([best + [_PROBE[0], 0.0], best + [0.0, _PROBE[1]]])
+        probes = np.concatenate(best + np.diag(_PROBE)[:, None])
         moved = residual(probes).reshape(2, n, 2)
         with np.errstate(invalid="ignore"):
             slopes = np.moveaxis((moved - error) / _PROBE[:, None, None], 0, -1)
@@ -70,7 +71,7 @@ def solve_deadbeat(apices: FloatArray, references: FloatArray, limits: FloatArra
     return best
 
 
-def _steps(slopes: FloatArray, error: FloatArray, at: FloatArray, limits: FloatArray) -> list[FloatArray]:
+def _steps(slopes: FloatArray, error: FloatArray, at: FloatArray, limits: FloatArray) -> Sequence[Any]:
     """Steps ``(n, 2)`` of least squares: both controls free, and each in turn moved to the limit it is nearest to."""
     damped = slopes + 1e-9 * np.eye(2)
     singular = np.abs(np.linalg.det(damped)) < 1e-12
@@ -122,7 +123,7 @@ def deadbeat_pilot(
     return pilot
 
 
-def _present(apices: FloatArray, configuration: FloatArray) -> FloatArray:
+def _present(apices: FloatArray, configuration: FloatArray) -> Any:
     """Length, floor, ceiling and speed of the segments under the bodies: ``(4, n)``."""
     table = configuration.reshape(-1, MOST_SEGMENTS, PARTS)
     return table[np.arange(len(table)), segment_at(configuration, apices[:, 0])].T

@@ -1,4 +1,4 @@
-"""Chooses the apex to aim at, hop by hop, so that the next border is passed and the next mode is entered inside its set.
+"""Chooses the apex to aim at, so that the next border is passed and the next mode is entered inside its set.
 
 A candidate is a reference (speed, height) for the hops that begin over the present segment; beyond the border hops aim
 at that segment's own reference. Foreseen are the hops up to the border and a few after it: where the foot lands, on
@@ -19,8 +19,11 @@ from torch import Tensor
 
 from rlstab.controllers.roa.planner import Choice, Refinement, choose, violation
 from rlstab.controllers.roa.pogobot import domain
-from rlstab.controllers.roa.pogobot.course import Decision, ModeModel, Track, clearance, decide
+from rlstab.controllers.roa.pogobot.course import Decision, ModeModel, Track, at, clearance, decide
 from rlstab.errors import UserError
+
+_CLEAN = 1e-2
+"""Loss below which no trouble is foreseen."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class PlannerSettings:
     """Loss of a reference 1 m/s from the segment's speed."""
     height_cost: float = 0.1
     """Loss of a reference 1 m from the segment's height."""
+    leave_cost: float = 0.05
+    """Loss of another reference than the one that is held: every change begins a mode."""
     refinement: Refinement | None = None
     """Descent after the grid; None: sampling."""
 
@@ -73,8 +78,11 @@ class CorridorPlanner:
     def __init__(self, model: ModeModel, settings: PlannerSettings | None = None) -> None:
         self.model, self.settings = model, settings or PlannerSettings()
 
-    def plan(self, apex: Tensor, configuration: Tensor) -> Choice:
+    def plan(self, apex: Tensor, configuration: Tensor, held: Tensor | None = None) -> Choice:
         """Choose a reference for each hopper.
+
+        The segment's own reference and the one that is held are looked at first: where the better of them foresees no
+        trouble, nothing else is tried.
 
         Parameters
         ----------
@@ -82,6 +90,8 @@ class CorridorPlanner:
             ``(n, 3)``: x, xdot, y (m above zero).
         configuration
             Corridors, ``(n, 20)``.
+        held
+            References ``(n, 2)`` of the hops before, which it costs something to leave; default: the segments' own.
 
         Returns
         -------
@@ -91,62 +101,87 @@ class CorridorPlanner:
         track = Track.of(configuration)
         segment = track.over(apex[:, 0])
         low, high = self._limits(track, segment)
-        candidates = self._candidates(track, segment, low, high)
-        refinement = self.settings.refinement
-        with torch.set_grad_enabled(refinement is not None and refinement.steps > 0):
-            return choose(
-                lambda moving: self.loss(apex, track, moving), candidates, low[:, None], high[:, None], refinement
-            )
+        own = _own(track, segment, low, high)
+        held = own if held is None else torch.minimum(torch.maximum(held, low), high)
+        with torch.no_grad():
+            usual = torch.stack([own, held], 1)
+            trouble = self.trouble(apex, track, usual)
+            loss, index = (trouble + self._wish(usual, own, held)).min(1)
+            rows = torch.arange(len(apex), device=apex.device)
+            chosen = Choice(usual[rows, index], loss)
+            open_ = (trouble[rows, index] > _CLEAN).nonzero()[:, 0]
+        if not len(open_):
+            return chosen
+        apex, low, high, own, held = (part[open_] for part in (apex, low, high, own, held))
+        found = self._search(apex, track.picked(open_), low, high, own, held)
+        parameters, loss = chosen.parameters.clone(), chosen.loss.clone()
+        parameters[open_], loss[open_] = found.parameters, found.loss
+        return Choice(parameters, loss)
 
     def decide(self, apex: Tensor, configuration: Tensor, reference: Tensor) -> Decision:
         """Take the control of the next hop towards references ``(n, 2)``."""
         with torch.no_grad():
             return decide(self.model, Track.of(configuration), *apex.unbind(-1), *reference.unbind(-1))
 
-    def loss(self, apex: Tensor, track: Track, candidates: Tensor) -> Tensor:
-        """Loss ``(n, k)`` of candidates ``(n, k, 2)``."""
+    def trouble(self, apex: Tensor, track: Track, candidates: Tensor) -> Tensor:
+        """What is foreseen of hits, of coming near, and of modes begun outside their sets: losses ``(n, k)``.
+
+        Candidates are ``(n, k, 2)``.
+        """
         settings, (n, k, _) = self.settings, candidates.shape
         wide = track.repeated(k)
         x, xdot, y = (part.repeat_interleave(k) for part in apex.unbind(-1))
         first, targets = wide.over(x), wide.targets()
         speed, height = candidates.reshape(-1, 2).unbind(-1)
-        own_speed, own_height = (part.gather(1, first[:, None])[:, 0] for part in (wide.speed, targets))
-        loss = settings.speed_cost * (speed - own_speed).abs() + settings.height_cost * (height - own_height).abs()
-        after = torch.zeros_like(first)
-        alive = torch.ones_like(loss)
+        loss, beyond = torch.zeros_like(speed), torch.zeros_like(first)
+        alive = torch.ones_like(speed)
         for _ in range(settings.hops):
             segment = wide.over(x)
             past = segment != first
-            after = after + past
-            counts = alive * (after <= settings.beyond)
+            beyond = beyond + past
+            counts = alive * (beyond <= settings.beyond)
             if not bool(counts.any()):
                 break
-            index = segment[:, None]
-            v = torch.where(past, wide.speed.gather(1, index)[:, 0], speed)
-            h = torch.where(past, targets.gather(1, index)[:, 0], height)
+            v = torch.where(past, at(wide.speed, segment), speed)
+            h = torch.where(past, at(targets, segment), height)
             decision = decide(self.model, wide, x, xdot, y, v, h)
             hop = self.model.predict(decision.state, decision.control)
             body = clearance(wide, x, xdot, y, hop, decision.landing)
             share = torch.minimum(body / settings.body_room, decision.clearance / settings.foot_room)
             hits = share <= 0.0
-            weight = counts * torch.where(past, 0.5, 1.0)
             level = self.model.level(decision.reference)
             outside = violation(self.model.value(decision.state, decision.reference) / level, torch.ones_like(level))
-            loss = loss + weight * (
+            costs = (
                 settings.hit_cost * hits
                 + settings.near_cost * torch.relu(1.0 - share).clamp(max=2.0)
                 + (settings.set_cost * outside).clamp(max=settings.hit_cost)
             )
-            # What comes after a hit is not foreseen; one that is late is better than one that is near.
-            alive = alive * torch.where(hits, 0.0, 1.0)
-            floor = wide.floor.gather(1, decision.landing[:, None])[:, 0]
-            x, xdot, y = x + hop.dx, hop.xdot, floor + hop.y
+            loss = loss + counts * torch.where(past, 0.5, 1.0) * costs
+            # Nothing is foreseen after a hit.
+            alive = alive * ~hits
+            x, xdot, y = x + hop.dx, hop.xdot, at(wide.floor, decision.landing) + hop.y
         return loss.unflatten(0, (n, k))
+
+    def _wish(self, candidates: Tensor, own: Tensor, held: Tensor) -> Tensor:
+        """Loss ``(n, k)`` of not being the segment's own reference, or the one that is held."""
+        settings = self.settings
+        away = (candidates - own[:, None]).abs()
+        leaves = ((candidates - held[:, None]).abs() > 1e-6).any(-1)
+        return settings.speed_cost * away[..., 0] + settings.height_cost * away[..., 1] + settings.leave_cost * leaves
+
+    def _search(self, apex: Tensor, track: Track, low: Tensor, high: Tensor, own: Tensor, held: Tensor) -> Choice:
+        candidates = torch.cat([own[:, None], held[:, None], self._grid(low, high, own)], 1)
+        return choose(
+            lambda moving: self.trouble(apex, track, moving) + self._wish(moving, own, held),
+            candidates,
+            low[:, None],
+            high[:, None],
+            self.settings.refinement,
+        )
 
     def _limits(self, track: Track, segment: Tensor) -> tuple[Tensor, Tensor]:
         """Lowest and highest reference ``(n, 2)`` over the present segment."""
-        index = segment[:, None]
-        floor, ceiling, own = (part.gather(1, index)[:, 0] for part in (track.floor, track.ceiling, track.speed))
+        floor, ceiling, own = (at(part, segment) for part in (track.floor, track.ceiling, track.speed))
         slowest = torch.clamp(0.3 * own, min=float(domain.REFERENCE[0, 0]))
         fastest = torch.clamp(own + 1.2, max=float(domain.REFERENCE[1, 0]))
         lowest = floor + float(domain.REFERENCE[0, 1])
@@ -155,14 +190,18 @@ class CorridorPlanner:
         )
         return torch.stack([slowest, lowest], -1), torch.stack([fastest, highest], -1)
 
-    def _candidates(self, track: Track, segment: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """``(n, k, 2)``; the first is the segment's own reference."""
-        settings, index = self.settings, segment[:, None]
-        own = torch.cat([track.speed.gather(1, index), track.targets().gather(1, index)], 1)
-        own = torch.minimum(torch.maximum(own, low), high)
-        along = torch.linspace(0.0, 1.0, settings.speeds, dtype=low.dtype, device=low.device)
-        up = torch.linspace(0.0, 1.0, settings.heights, dtype=low.dtype, device=low.device)
-        shares = torch.cartesian_prod(along, up).reshape(-1, 2)
-        grid = low[:, None] + shares * (high - low)[:, None]
+    def _grid(self, low: Tensor, high: Tensor, own: Tensor) -> Tensor:
+        """``(n, k, 2)``: all speeds with all heights, and with the height of the segment's own reference."""
+        settings = self.settings
+        along, up = (
+            torch.linspace(0.0, 1.0, count, dtype=low.dtype, device=low.device)
+            for count in (settings.speeds, settings.heights)
+        )
+        grid = low[:, None] + torch.cartesian_prod(along, up) * (high - low)[:, None]
         level = torch.stack([low[:, :1] + along * (high - low)[:, :1], own[:, 1:] + 0.0 * along], -1)
-        return torch.cat([own[:, None], level, grid], 1)
+        return torch.cat([level, grid], 1)
+
+
+def _own(track: Track, segment: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    own = torch.stack([at(track.speed, segment), at(track.targets(), segment)], -1)
+    return torch.minimum(torch.maximum(own, low), high)

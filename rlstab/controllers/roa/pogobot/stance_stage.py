@@ -24,7 +24,7 @@ class StanceStage(Stage):
     """Regression of the next apex and of the leg angle at lift-off."""
 
     name = "stance"
-    share = 12.0
+    share = 8.5
 
     def __init__(self, model: PogobotModel, config: RoaConfig) -> None:
         self._model, self._batch = model, config.batch_size
@@ -37,7 +37,7 @@ class StanceStage(Stage):
     def draw(self, rng: np.random.Generator) -> None:
         """Take exact hops."""
         model = self._model
-        apices = rng.uniform(*domain.HOPS, (HOPS, 2))
+        apices = rng.uniform(domain.HOPS[0], domain.HOPS[1], (HOPS, 2))
         controls = rng.uniform(-1.0, 1.0, (HOPS, 2)) * [model.largest_angle, model.largest_force]
         after, _, lifted, failed = domain.take_hops(apices, controls)
         useful = ((after >= domain.USEFUL[0]) & (after <= domain.USEFUL[1])).all(1)

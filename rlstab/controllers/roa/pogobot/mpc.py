@@ -14,7 +14,7 @@ from rlstab.policies.roa.pogobot import GRAVITY, LEG, PogobotModel
 from rlstab.policies.tensors import to_array
 
 FloatArray = NDArray[np.float64]
-HORIZON = 3
+HORIZON = 4
 """Hops that are planned."""
 EDGE = 0.05
 """m over which a step of the corridor is smoothed for the optimiser."""

@@ -30,9 +30,9 @@ _CLEAN = 1e-2
 class PlannerSettings:
     """How hard to look, and what counts."""
 
-    speeds: int = 15
+    speeds: int = 9
     """Speeds among the candidates; half of those that the networks know, around the segment's own."""
-    heights: int = 11
+    heights: int = 7
     """Heights among the candidates, from floor to ceiling."""
     hops: int = 6
     """Hops that are foreseen."""

@@ -84,6 +84,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             "quadruped", "rlstab.bench.quadruped", "how well a trained quadruped follows commands, and what it survives"
         ),
+        Benchmark(
+            "pogobot", "rlstab.bench.hybrid_pogobot", "a hopper through corridors, by planner and networks, and MPC"
+        ),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

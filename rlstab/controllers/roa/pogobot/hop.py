@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rlstab.envs.hybrid.corridor import MOST_SEGMENTS, PARTS, Corridor, borders, target_height
 from rlstab.envs.hybrid.pogobot import GRAVITY, Hop, hop
+from rlstab.envs.hybrid.pogobot_drawing import hop_path
 from rlstab.errors import UserError
 
 FloatArray = NDArray[np.float64]
@@ -88,7 +89,8 @@ def hop_through(
         before = time.perf_counter()
         control = np.asarray(pilot(apex[None], configuration), np.float64)
         seconds.append(time.perf_counter() - before)
-        taken = hop(*apex[None].T, *control.T, configuration)
+        (x, xdot, y), (angle, force) = apex[:, None], control.T
+        taken = hop(x, xdot, y, angle, force, configuration)
         controls.append(control[0])
         if taken.failed[0]:
             reached, ending = max(reached, float(taken.x[0])), "hit"
@@ -101,9 +103,7 @@ def hop_through(
         if apex[0] >= corridor.length:
             ending = "end"
             break
-    spans, differences = (
-        (np.concatenate(part) for part in zip(*errors, strict=True)) if errors else (np.zeros(0), np.zeros(0))
-    )
+    spans, differences = np.concatenate(errors, 1) if errors else np.zeros((2, 0))
     total = max(spans.sum(), 1e-12)
     last_border = corridor.length - corridor.segments[-1, 0]
     return HopRun(
@@ -121,13 +121,19 @@ def hop_through(
     )
 
 
-def hop_through_all(corridors: Sequence[Corridor], pilot: Pilot) -> list[HopRun]:
-    """Hop through each corridor in turn."""
-    return [hop_through(corridor, pilot) for corridor in corridors]
+def body_path(corridor: Corridor, run: HopRun) -> FloatArray:
+    """Where the body was, ``(k, 2)`` m, for pictures; of a hop that failed, as far as is known."""
+    configuration = corridor.configuration()[None]
+    parts = [run.apices[:1, [0, 2]]]
+    for apex, control in zip(run.apices, run.controls, strict=False):
+        (x, xdot, y), (angle, force) = apex[:, None], control[:, None]
+        taken = hop(x, xdot, y, angle, force, configuration)
+        parts.append(hop_path(apex, taken))
+    return np.concatenate(parts)
 
 
-def _flight_errors(apex: FloatArray, taken: Hop, configuration: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Seconds ``(k,)`` in flight over each segment and error of speed ``(k,)`` there, of one hop."""
+def _flight_errors(apex: FloatArray, taken: Hop, configuration: FloatArray) -> FloatArray:
+    """Seconds in flight over each segment and error of speed there, of one hop: ``(2, k)``."""
     table = configuration.reshape(MOST_SEGMENTS, PARTS)
     ends = np.concatenate([[-np.inf], borders(configuration)[0], [np.inf]])
     flights = (
@@ -142,4 +148,4 @@ def _flight_errors(apex: FloatArray, taken: Hop, configuration: FloatArray) -> t
         share = over / over.sum() if over.sum() > 1e-12 else ((ends[:-1] <= low) & (low < ends[1:])).astype(float)
         spans.append(duration * share)
         errors.append(speed - table[:, 3])
-    return np.concatenate(spans), np.concatenate(errors)
+    return np.stack([np.concatenate(spans), np.concatenate(errors)])

@@ -25,7 +25,7 @@ TASK = "rlstab/Pogobot-v0"
 OURS = "RoA planner, sampling"
 _LEVEL_SEED, _LEVEL_REFERENCES, _LEVEL_STARTS = 1_000_003, 400, 300
 _REBUILT_HOPS = 6
-_DESCENT = (5, 0.02)
+_DESCENT = (5, 0.003)
 """Steps and step size of the differentiable planner."""
 
 

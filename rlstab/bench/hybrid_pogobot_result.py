@@ -85,7 +85,7 @@ class PogobotStudy(Result):
         from rlstab.analysis import plots
 
         ax = plots.axes_or_new(ax)
-        names = [part.name for part in self.contenders][::-1]
+        names = [f"{part.name}  {row}" for row, part in enumerate(self.contenders, 1)][::-1]
         for row, part in enumerate(self.contenders[::-1]):
             share, low, high = _share(part)
             colour = plots.COLOURS[0] if part is self.contenders[0] else plots.INK
@@ -104,15 +104,15 @@ class PogobotStudy(Result):
         from rlstab.envs.hybrid.pogobot_drawing import draw_corridor
 
         with matplotlib.rc_context(plots.STYLE):
-            figure = Figure(figsize=(plots.WIDTHS_INCH["page"], 5.0), layout="constrained")
-            grid = figure.add_gridspec(2, 2, height_ratios=[1.0, 1.5])
+            figure = Figure(figsize=(plots.WIDTHS_INCH["page"], 4.6), layout="constrained")
+            grid = figure.add_gridspec(2, 2, height_ratios=[1.0, 1.6])
             top = figure.add_subplot(grid[0, :])
             draw_corridor(top, self.drawn, float(self.drawn[:, 0].sum()))
             band = next((part for part in self.contenders if part.name.startswith("deadbeat, border")), None)
             for index, part in enumerate(part for part in (self.contenders[0], band) if part is not None):
                 style = {"color": plots.COLOURS[index], "linestyle": plots.DASHES[index], "linewidth": 1.0}
                 top.plot(*part.flown[0].path.T, label=part.name, **style)
-            top.legend(loc="upper left", fontsize=6, frameon=False, ncols=2)
+            top.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=7, frameon=False, ncols=2)
             self.plot(figure.add_subplot(grid[1, 0]))
             right = figure.add_subplot(grid[1, 1])
             for index, part in enumerate(self.contenders):
@@ -124,7 +124,6 @@ class PogobotStudy(Result):
                 right.plot(time, error, "o", color=colour, markersize=4)
                 right.annotate(str(index + 1), (time, error), xytext=(3, 3), textcoords="offset points", fontsize=7)
             right.set(xscale="log", xlabel="Deciding, median, ms a hop", ylabel="RMSE of speed where passed, m/s")
-            right.set_title("numbers: rows of the left panel from above", fontsize=7)
         return plots.save(figure, path)
 
     def missing(self) -> list[str]:

@@ -18,6 +18,7 @@ _UNITS = (2.0, 1.5)
 """m/s and m: errors are measured in these."""
 _STRETCH, _SKEW = math.log(2.0), 0.5
 """Limits of ``Q``."""
+_TINY = 2.0**-20
 _RISES = 1e-3
 """m that an apex is at least above lift-off: the square root's slope is infinite at zero."""
 
@@ -115,8 +116,8 @@ class PogobotModel(RoaModel):
         bent = torch.stack(
             [stretch[:, 0] * error[:, 0] + _SKEW * raw[:, 2] * error[:, 1], stretch[:, 1] * error[:, 1]], -1
         )
-        # The root of a sum of squares has no slope at zero; this one is zero there, exactly.
-        distance = (error.square().sum(-1) + 1e-12).sqrt() - 1e-6
+        # The root of a sum of squares has no slope at zero; this one is zero there, exactly: _TINY is a power of two.
+        distance = (error.square().sum(-1) + _TINY**2).sqrt() - _TINY
         return 0.5 * bent.square().sum(-1) + 0.01 * distance
 
     def bend(self, configuration: Tensor) -> Tensor:

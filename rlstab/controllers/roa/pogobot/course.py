@@ -15,7 +15,7 @@ from rlstab.controllers.roa.pogobot import domain
 from rlstab.envs.hybrid.corridor import MOST_SEGMENTS, PARTS
 from rlstab.policies.roa.pogobot import GRAVITY, LEG, PredictedHop
 
-_CROUCHED = 0.75
+_CROUCHED = 0.6
 """m above the foot's floor of the body in the middle of a stance, at least."""
 _FAR = 10.0
 """Clearance (m) of what is not met."""

@@ -67,21 +67,8 @@ class HandmadeModel:
         return torch.as_tensor(self._control(_array(x), _array(configuration)), dtype=x.dtype)
 
     def predict(self, x: Tensor, control: Tensor) -> PredictedHop:
-        """See `ModeModel.predict`: the exact hop; one that fails ends on the floor."""
-        (xdot, y), (angle, force) = _array(x).T, _array(control).T
-        n = len(xdot)
-        taken = hop(np.zeros(n), xdot, y, angle, force, flat(n))
-        sine = np.clip(taken.liftoff[:, 0] - taken.liftoff[:, 4], -1.0, 1.0)
-        parts = (
-            taken.x,
-            taken.xdot,
-            np.where(taken.failed, 0.0, taken.y),
-            -taken.touchdown[:, 3] / GRAVITY,
-            np.where(taken.failed, 0.0, taken.liftoff[:, 3] / GRAVITY),
-            taken.touchdown[:, 4],
-            np.arcsin(sine),
-        )
-        return PredictedHop(*(torch.as_tensor(part, dtype=x.dtype) for part in parts))
+        """See `ModeModel.predict`."""
+        return exact_hop(x, control)
 
     def value(self, x: Tensor, configuration: Tensor) -> Tensor:
         """See `ModeModel.value`."""
@@ -115,6 +102,24 @@ class HandmadeModel:
     @staticmethod
     def _value(x: FloatArray, c: FloatArray) -> FloatArray:
         return 0.5 * (((x - c) / [2.0, 1.5]) ** 2).sum(-1)
+
+
+def exact_hop(x: Tensor, control: Tensor) -> PredictedHop:
+    """Hops over level ground as they are, without gradients; one that fails ends on the floor."""
+    (xdot, y), (angle, force) = _array(x).T, _array(control).T
+    n = len(xdot)
+    taken = hop(np.zeros(n), xdot, y, angle, force, flat(n))
+    sine = np.clip(taken.liftoff[:, 0] - taken.liftoff[:, 4], -1.0, 1.0)
+    parts = (
+        taken.x,
+        taken.xdot,
+        np.where(taken.failed, 0.0, taken.y),
+        -taken.touchdown[:, 3] / GRAVITY,
+        np.where(taken.failed, 0.0, taken.liftoff[:, 3] / GRAVITY),
+        taken.touchdown[:, 4],
+        np.arcsin(sine),
+    )
+    return PredictedHop(*(torch.as_tensor(part, dtype=x.dtype) for part in parts))
 
 
 def _gains(references: FloatArray, repeats: FloatArray) -> FloatArray:

@@ -191,7 +191,7 @@ class CorridorPlanner:
         return torch.stack([slowest, lowest], -1), torch.stack([fastest, highest], -1)
 
     def _grid(self, low: Tensor, high: Tensor, own: Tensor) -> Tensor:
-        """``(n, k, 2)``: all speeds with all heights, and with the height of the segment's own reference."""
+        """``(n, k, 2)``: all speeds with all heights, and both along the lines through the own reference."""
         settings = self.settings
         along, up = (
             torch.linspace(0.0, 1.0, count, dtype=low.dtype, device=low.device)
@@ -199,7 +199,8 @@ class CorridorPlanner:
         )
         grid = low[:, None] + torch.cartesian_prod(along, up) * (high - low)[:, None]
         level = torch.stack([low[:, :1] + along * (high - low)[:, :1], own[:, 1:] + 0.0 * along], -1)
-        return torch.cat([level, grid], 1)
+        upright = torch.stack([own[:, :1] + 0.0 * up, low[:, 1:] + up * (high - low)[:, 1:]], -1)
+        return torch.cat([level, upright, grid], 1)
 
 
 def _own(track: Track, segment: Tensor, low: Tensor, high: Tensor) -> Tensor:

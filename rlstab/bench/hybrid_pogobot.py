@@ -25,8 +25,8 @@ TASK = "rlstab/Pogobot-v0"
 OURS = "RoA planner, sampling"
 _LEVEL_SEED, _LEVEL_REFERENCES, _LEVEL_STARTS = 1_000_003, 400, 300
 _REBUILT_HOPS = 6
-_DESCENT = (5, 0.003)
-"""Steps and step size of the differentiable planner."""
+_DESCENT, _COARSE = (5, 0.003), (5, 4)
+"""Steps and step size of the differentiable planner; speeds and heights of the grid that it goes on from."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Pog
         settings={
             "corridors": f"`random_corridor(default_rng(seed))`, seeds 0 to {options.instances - 1}",
             "planner": str(PlannerSettings()),
-            "descent of the differentiable planner": f"RMSprop, {_DESCENT[0]} steps of {_DESCENT[1]}",
+            "differentiable planner": f"{_COARSE[0]} speeds, {_COARSE[1]} heights, {_DESCENT[0]} steps of {_DESCENT[1]}",
             "seeds of the networks": ", ".join(map(str, trained)),
             **_preset(),
             "PPO, SAC": f"{options.rl_seeds} seeds, {options.ppo_steps:,} and {options.sac_steps:,} hops, defaults",
@@ -169,7 +169,7 @@ def _entries(
 
     entries = []
     without_sets = PlannerSettings(set_cost=0.0)
-    descending = PlannerSettings(refinement=Refinement(*_DESCENT))
+    descending = PlannerSettings(*_COARSE, refinement=Refinement(*_DESCENT))
     for seed, (run, model) in trained.items():
         minutes = _minutes(run)
         entries += [

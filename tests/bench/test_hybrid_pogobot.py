@@ -48,7 +48,8 @@ def study() -> PogobotStudy:
     ]
     return PogobotStudy(
         name="pogobot", title="A hopper in corridors", command="rlstab bench pogobot --docs", kinds=np.arange(N) % 4,
-        contenders=contenders, levels=[LevelCheck(0, 0.1, np.full(50, 0.5), np.linspace(0.4, 1.0, 50), np.ones(50) > 0)],
+        contenders=contenders,
+        levels=[LevelCheck(0, 0.1, np.full(50, 0.5), np.linspace(0.4, 1.0, 50), np.ones(50) > 0)],
         watched=[watched()], rebuilt_ms=500.0, drawn=np.array([[2.0, 0.0, 3.0, 1.0], [3.0, 0.5, 3.0, 1.0]]),
         conditions=Conditions.now(1), settings={"corridors": "seeds 0 to 39"},
     )  # fmt: skip
@@ -62,7 +63,8 @@ def test_claims_are_made_only_where_intervals_say_so(study: PogobotStudy) -> Non
     assert "SAC, short budget" in ahead
     assert "hand-made" in level
     value, low, high = study.paired(study.contenders[1], "success")
-    assert low < value == pytest.approx((39.5 - 29.0) / 40.0) < high
+    assert value == pytest.approx((39.5 - 29.0) / 40.0)
+    assert 0.0 < low < value < high
     value, low, high = study.paired(study.contenders[1], "rmse")
     np.testing.assert_allclose([value, low, high], 0.03, atol=1e-9)
     assert np.isnan(study.paired(study.contenders[3], "rmse")[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,11 +39,13 @@ class Options:
     """Corridors, drawn with seeds 0, 1, ..."""
     run: Path | None = None
     """A run of `rlstab train roa` to evaluate in place of trainings."""
-    rl_seeds: int = 2
-    """Trainings of PPO and of SAC; 0: neither."""
+    ppo_seeds: int = 2
+    """Trainings of PPO; 0: none."""
+    sac_seeds: int = 2
+    """Trainings of SAC; 0: none."""
     ppo_steps: int = 100_000
     """Hops of each training of PPO."""
-    sac_steps: int = 15_000
+    sac_steps: int = 8_000
     """Hops of each training of SAC."""
     work: Path = Path("runs/pogobot")
     """Folder of the runs; those that are finished are used again, the others gone on with."""
@@ -68,8 +70,9 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Pog
     UserError
         A number is out of range, the run is not one of this system, or a training fails.
     """
-    if min(options.seeds, options.instances) < 1 or min(options.rl_seeds, options.ppo_steps, options.sac_steps) < 0:
-        raise UserError("seeds and instances must be at least 1, and numbers of the baselines not negative")
+    needed, baselines = (options.seeds, options.instances), (options.ppo_seeds, options.sac_seeds)
+    if min(*needed, options.ppo_steps, options.sac_steps) < 1 or min(baselines) < 0:
+        raise UserError("seeds, instances and steps must be at least 1, and seeds of the baselines not negative")
     import torch
 
     from rlstab.controllers.roa.pogobot.planner import PlannerSettings
@@ -108,10 +111,11 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Pog
         settings={
             "corridors": f"`random_corridor(default_rng(seed))`, seeds 0 to {options.instances - 1}",
             "planner": str(PlannerSettings()),
-            "differentiable planner": f"{_COARSE[0]} speeds, {_COARSE[1]} heights, {_DESCENT[0]} steps of {_DESCENT[1]}",
+            "descent": f"{_COARSE[0]} x {_COARSE[1]} references, {_DESCENT[0]} steps of {_DESCENT[1]}",
             "seeds of the networks": ", ".join(map(str, trained)),
             **_preset(),
-            "PPO, SAC": f"{options.rl_seeds} seeds, {options.ppo_steps:,} and {options.sac_steps:,} hops, defaults",
+            "PPO": f"{options.ppo_seeds} seeds, {options.ppo_steps:,} hops, defaults, 8 worlds",
+            "SAC": f"{options.sac_seeds} seeds, {options.sac_steps:,} hops, defaults",
         },
     )
 
@@ -154,8 +158,8 @@ def _trained(options: Options, on_progress: Callable[[str], None]) -> dict[int, 
 
 def _entries(
     options: Options, trained: Mapping[int, tuple[Run, PogobotModel]], on_progress: Callable[[str], None]
-) -> list[_Entry]:
-    """Every controller, with every seed."""
+) -> Iterator[_Entry]:
+    """Every controller, with every seed; variants of the planner with the first alone."""
     import torch
 
     from rlstab.controllers.roa.planner import Refinement
@@ -167,34 +171,32 @@ def _entries(
     from rlstab.controllers.roa.pogobot.policy_pilot import PolicyPilot
     from rlstab.policies.loading import load_policy
 
-    entries = []
+    first = min(trained)
     without_sets = PlannerSettings(set_cost=0.0)
     descending = PlannerSettings(*_COARSE, refinement=Refinement(*_DESCENT))
     for seed, (run, model) in trained.items():
         minutes = _minutes(run)
-        entries += [
-            _Entry(OURS, RoaPilot(model), seed, minutes),
-            _Entry("RoA planner, differentiable", RoaPilot(model, descending), seed, minutes),
-            _Entry("planner that ignores the sets", RoaPilot(model, without_sets), seed, minutes),
-            _Entry("mode controller, no planner", PolicyPilot(load_policy(run)), seed, minutes),
-        ]
-    entries.append(_Entry("planner with hand-made functions", RoaPilot(HandmadeModel(), dtype=torch.float64)))
-    entries.append(_Entry("deadbeat, segment reference", deadbeat_pilot(segment_reference)))
-    entries.append(_Entry("deadbeat, border band", deadbeat_pilot(border_reference)))
-    first = min(trained)
+        yield _Entry(OURS, RoaPilot(model), seed, minutes)
+        if seed == first:
+            yield _Entry("RoA planner, differentiable", RoaPilot(model, descending), seed, minutes)
+            yield _Entry("planner that ignores the sets", RoaPilot(model, without_sets), seed, minutes)
+        yield _Entry("mode controller, no planner", PolicyPilot(load_policy(run)), seed, minutes)
+    yield _Entry("planner with hand-made functions", RoaPilot(HandmadeModel(), dtype=torch.float64))
+    yield _Entry("deadbeat, segment reference", deadbeat_pilot(segment_reference))
+    yield _Entry("deadbeat, border band", deadbeat_pilot(border_reference))
     mpc = MpcPilot(trained[first][1])
-    entries.append(_Entry("MPC, 4 hops, learned map", mpc, first, _minutes(trained[first][0]), mpc.build_seconds))
+    yield _Entry("MPC, 4 hops, learned map", mpc, first, _minutes(trained[first][0]), mpc.build_seconds)
     from rlstab.runs.run import Run
 
-    for method, steps, worlds in (("ppo", options.ppo_steps, 8), ("sac", options.sac_steps, 1)):
-        for seed in range(options.rl_seeds):
+    baselines = (("ppo", options.ppo_seeds, options.ppo_steps, 8), ("sac", options.sac_seeds, options.sac_steps, 1))
+    for method, seeds, steps, worlds in baselines:
+        for seed in range(seeds):
             path = options.work / f"{method}-{steps}-seed{seed}"
             flags = {"env": TASK, "seed": seed, "total_steps": steps, "num_envs": worlds}
             run = Run.open(runs.train(path, method, flags, f"{method}, seed {seed}"))
             on_progress(f"{method}, seed {seed}: trained in {_minutes(run):.1f} minutes")
             name = f"{method.upper()}, short budget"
-            entries.append(_Entry(name, PolicyPilot(load_policy(run)), seed, _minutes(run)))
-    return entries
+            yield _Entry(name, PolicyPilot(load_policy(run)), seed, _minutes(run))
 
 
 def _fly(entry: _Entry, corridors: list[Corridor], shown: int) -> tuple[Flown, Watched | None]:

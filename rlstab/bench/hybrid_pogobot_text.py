@@ -14,6 +14,7 @@ seeds: they are about corridors of this generator, and about these trainings.
 * *RoA planner*: networks of `rlstab train roa` and the planner of [the method](../roa_pogobot.md); *sampling* is its
   grid, *differentiable* goes on by descent. *Ignores the sets*: the same planner without the term that keeps a mode's
   beginning inside its region of attraction. *No planner*: the mode controller alone follows each segment's reference.
+  Variants are flown with the first seed alone.
 * *Hand-made functions*: the same planner with no network in it: exact hops, linear deadbeat feedback from tables, a
   plain sum of squares, and measured levels from a table.
 * *Deadbeat*: each hop brings the next apex to the reference of the segment, by bounded least squares on the exact map;

@@ -87,7 +87,7 @@ def test_what_the_monitor_saw_is_counted() -> None:
     assert seen.largest_jump == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("options", [Options(seeds=0), Options(instances=0), Options(rl_seeds=-1)])
+@pytest.mark.parametrize("options", [Options(seeds=0), Options(instances=0), Options(sac_seeds=-1)])
 def test_numbers_out_of_range_are_refused(options: Options) -> None:
     with pytest.raises(UserError, match="at least 1"):
         measure(options)

@@ -34,6 +34,10 @@ class Flown:
     ms_per_m: FloatArray = field(metadata={"unit": "ms/m"})
     p50_ms: float
     p99_ms: float
+    """Of deciding, by the clock."""
+    cpu50_ms: float
+    cpu99_ms: float
+    """Of deciding, what the processor worked."""
     path: FloatArray
     """``(k, 2)`` m: the body's path through the corridor that is drawn."""
 

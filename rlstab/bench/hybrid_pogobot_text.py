@@ -7,7 +7,8 @@ corridor is *passed* when its last segment is reached before anything is hit; *v
 hit. Errors of speed are of the time in flight, against the speed of the segment; they and the travel time are means
 over the corridors that the controller passes (with every seed), because a hop that fails ends early: compare them in
 the table of differences, which takes corridors that both pass. Deciding is planning and control of one hop, on one
-thread, without the first hop of each corridor; hops last two thirds of a second. Intervals are exact (Clopper and
+thread, without the first hop of each corridor; hops last two thirds of a second. By the clock it is what others left of
+the machine; CPU time is what to compare. Intervals are exact (Clopper and
 Pearson) for shares, and 95 % bootstraps over corridors for differences, each corridor's value being the mean over
 seeds: they are about corridors of this generator, and about these trainings.
 

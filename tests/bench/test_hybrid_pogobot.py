@@ -24,7 +24,7 @@ def flown(passed: int, seed: int | None, rmse: float) -> Flown:
     return Flown(
         seed=seed, minutes=2.0 if seed is not None else 0.0, build_s=0.0, success=success,
         valid=np.where(success, 1.0, 0.5), speed_error=np.full(N, 0.5 * rmse), rmse=np.full(N, rmse),
-        travel_s=np.linspace(10.0, 20.0, N), ms_per_m=np.ones(N), p50_ms=10.0, p99_ms=30.0,
+        travel_s=np.linspace(10.0, 20.0, N), ms_per_m=np.ones(N), p50_ms=10.0, p99_ms=30.0, cpu50_ms=5.0, cpu99_ms=12.0,
         path=np.array([[0.0, 1.5], [1.0, 1.0], [2.0, 1.5]]),
     )  # fmt: skip
 

@@ -41,7 +41,9 @@ class HopRun:
     """m gone by then."""
     hops: int
     decision_s: tuple[float, ...]
-    """Seconds that each decision took."""
+    """Seconds that each decision took, by the clock."""
+    cpu_s: tuple[float, ...]
+    """Seconds that the processor worked for it: what others do on the machine does not count."""
     apices: FloatArray
     """``(hops + 1, 3)``."""
     controls: FloatArray
@@ -82,13 +84,14 @@ def hop_through(
     if apex.shape != (3,) or not np.isfinite(apex).all():
         raise UserError(f"a hopper begins at an apex of three finite numbers (x, xdot, y), got {apex}")
     configuration = corridor.configuration()[None]
-    apices, controls, seconds = [apex], [], []
+    apices, controls, seconds, worked = [apex], [], [], []
     travelled, errors, ending = 0.0, [], "hops"
     reached = apex[0]
     for _ in range(most_hops):
-        before = time.perf_counter()
+        before, work = time.perf_counter(), time.process_time()
         control = np.asarray(pilot(apex[None], configuration), np.float64)
         seconds.append(time.perf_counter() - before)
+        worked.append(time.process_time() - work)
         (x, xdot, y), (angle, force) = apex[:, None], control.T
         taken = hop(x, xdot, y, angle, force, configuration)
         controls.append(control[0])
@@ -115,6 +118,7 @@ def hop_through(
         distance=float(apex[0] - apices[0][0]),
         hops=len(controls),
         decision_s=tuple(seconds),
+        cpu_s=tuple(worked),
         apices=np.array(apices),
         controls=np.array(controls).reshape(-1, 2),
         ending=ending,

@@ -16,7 +16,6 @@ from torch import Tensor
 from rlstab.controllers.roa.levels import decreasing, measured_level
 from rlstab.controllers.roa.pogobot import domain
 from rlstab.controllers.roa.pogobot.deadbeat import LIMITS, solve_deadbeat
-from rlstab.controllers.roa.pogobot.pilot import ALPHA, SLACK
 from rlstab.envs.hybrid.corridor import flat
 from rlstab.envs.hybrid.pogobot import GRAVITY, hop
 from rlstab.policies.roa.pogobot import PredictedHop
@@ -24,7 +23,6 @@ from rlstab.policies.roa.pogobot import PredictedHop
 FloatArray = NDArray[np.float64]
 _SPEEDS, _HEIGHTS, _STARTS = 13, 13, 300
 _PROBE = np.array([1e-3, 1e-3, 1e-4, 1.0])
-_IGNORED = 5
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,8 @@ class HandmadeModel:
             apices = np.where(alive[:, None], apices, c)
             values.append(np.where(alive, self._value(apices, c), np.inf))
         course = np.stack(values)
-        stable = decreasing(course, ALPHA, SLACK)
-        level, _ = measured_level(course[0].reshape(n, -1), stable.reshape(n, -1), ignored=_IGNORED)
+        stable = decreasing(course, domain.ALPHA, domain.SLACK)
+        level, _ = measured_level(course[0].reshape(n, -1), stable.reshape(n, -1), ignored=domain.IGNORED)
         on_rim = self._value(domain.rim(references), references[:, None]).min(1)
         return np.minimum(level, on_rim)
 

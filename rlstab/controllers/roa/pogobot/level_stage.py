@@ -21,10 +21,6 @@ from rlstab.policies.tensors import to_array, to_tensor
 REFERENCES, STARTS, ROLLED_HOPS = 1500, 300, 3
 CALIBRATION = 400
 """References on which the margin is calibrated."""
-SHARE, SLACK, IGNORED = 0.5, 0.001, 5
-"""A roll-out is stable where every hop takes this share of ``V`` away, but for the slack: ``V`` is as much 6 cm/s or
-5 cm from the reference, where hops are as exact as the networks. So many of the unstable starts of least ``V`` are
-overlooked."""
 _LEAST = 1e-4
 
 
@@ -86,15 +82,15 @@ def measure_levels(
     UserError
         There are too few starts.
     """
-    if starts <= IGNORED:
-        raise UserError(f"a level needs more than {IGNORED} starts, got {starts}")
+    if starts <= domain.IGNORED:
+        raise UserError(f"a level needs more than {domain.IGNORED} starts, got {starts}")
     x, c = system.sample(rng, references, starts)
     device = next(model.parameters()).device
     flat_c = c[:, None].expand(-1, starts, -1).reshape(-1, 2).to(device)
     rolled = system.roll_out(model, x.reshape(-1, 2).to(device), flat_c, ROLLED_HOPS)
-    stable = decreasing(rolled.values, SHARE, SLACK)
+    stable = decreasing(rolled.values, domain.ALPHA, domain.SLACK)
     shape = (references, starts)
-    levels, found = measured_level(rolled.values[0].reshape(shape), stable.reshape(shape), ignored=IGNORED)
+    levels, found = measured_level(rolled.values[0].reshape(shape), stable.reshape(shape), ignored=domain.IGNORED)
     around = domain.rim(to_array(c).astype(np.float64))
     there = c[:, None].expand(-1, around.shape[1], -1).reshape(-1, 2)
     on_rim = to_array(model.value(to_tensor(around.reshape(-1, 2), device), there.to(device)))

@@ -14,8 +14,6 @@ from rlstab.controllers.roa.pogobot.planner import CorridorPlanner, PlannerSetti
 from rlstab.errors import UserError
 
 FloatArray = NDArray[np.float64]
-ALPHA, SLACK = 0.5, 0.001
-"""What a hop should take away of ``V``, and what is overlooked: those of the measured levels."""
 
 
 class RoaPilot:
@@ -42,7 +40,7 @@ class RoaPilot:
         """Forget the corridor before."""
         self._held: Tensor | None = None
         self._mode: Decision | None = None
-        self._monitor = StabilityMonitor(ALPHA, SLACK)
+        self._monitor = StabilityMonitor(domain.ALPHA, domain.SLACK)
 
     def __call__(self, apices: FloatArray, configuration: FloatArray) -> FloatArray:
         """Control ``(1, 2)`` of the next hop from apices ``(1, 3)`` in corridors ``(1, 20)``.

@@ -90,6 +90,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             "walker", "rlstab.bench.hybrid_walker", "a compass walker led from gait to gait, by planners and baselines"
         ),
+        Benchmark(
+            "pogobot", "rlstab.bench.hybrid_pogobot", "a hopper through corridors, by planner and networks, and MPC"
+        ),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

@@ -22,6 +22,7 @@ STATES = ("x", "xdot", "y", "ydot", "x_foot", "y_foot")
 DOWN, COMPRESSION, EXTENSION, UP, APEX, FALLEN = range(6)
 """Modes; worlds at the apex wait for the next decision, those that have fallen stay as they are."""
 _STANDSTILL = 1e-9
+"""m/s below which a body does not move: a leg that is too long already at mid-stance lifts off at rounding's speed."""
 STANCE_LIMIT_S = 0.5
 """Longest stance, seconds; an ordinary one lasts pi / 20."""
 
@@ -98,7 +99,7 @@ class Pogobot(HybridSystem):
         """See `HybridSystem.reset`."""
         xp = namespace(state.x)
         sunk = state.x[:, 5] < floor_at(state.configuration, state.x[:, 4]) - 1e-6
-        fails = (guard == 4) | ((guard == 0) & sunk) | ((guard == 2) & (state.x[:, 3] <= 0.0))
+        fails = (guard == 4) | ((guard == 0) & sunk) | ((guard == 2) & (state.x[:, 3] <= _STANDSTILL))
         return replace(state, mode=xp.where(fails, FALLEN, guard + 1))
 
 
@@ -135,6 +136,8 @@ class Hop:
 def hop(x: Array, xdot: Array, y: Array, angle: Array, force: Array, configuration: Array) -> Hop:
     """Take one hop: flights in closed form, stance by `Pogobot`'s dynamics in steps of 2 ms with located events.
 
+    Arrays of numpy take microseconds a hop; tensors carry gradients, and take thousands of times as long.
+
     The next apex is right to 1e-7 (m and m/s). A stance of more than `STANCE_LIMIT_S` counts as a fall.
 
     Parameters
@@ -155,12 +158,7 @@ def hop(x: Array, xdot: Array, y: Array, angle: Array, force: Array, configurati
     touched = columns(*(touched[:, index] for index in range(5)), lowered)
     blocked = _leaves_corridor(start.x, falling, configuration)
     mode = xp.where(walled | blocked, FALLEN, COMPRESSION)
-    stretch = _STANCE.advance(replace(start, x=touched, mode=mode), force[:, None], STANCE_LIMIT_S)
-    lifted = stretch.state
-    shortest = 0.0 * xdot + LEG
-    for event in stretch.events:
-        leg = xp.sqrt((event.before[:, 0] - event.before[:, 4]) ** 2 + (event.before[:, 2] - event.before[:, 5]) ** 2)
-        shortest = xp.where(event.fired & (event.guard == 1), leg, shortest)
+    lifted, standing, shortest = _stand(replace(start, x=touched, mode=mode), force)
     rises = lifted.mode == UP
     rising = xp.where(rises, lifted.x[:, 3] / GRAVITY, 0.0)
     failed = ~rises | _leaves_corridor(lifted.x, rising, configuration)
@@ -168,12 +166,32 @@ def hop(x: Array, xdot: Array, y: Array, angle: Array, force: Array, configurati
         x=lifted.x[:, 0] + lifted.x[:, 1] * rising,
         xdot=lifted.x[:, 1],
         y=lifted.x[:, 2] + 0.5 * GRAVITY * rising**2,
-        time=falling + stretch.elapsed + rising,
+        time=falling + standing + rising,
         failed=failed,
         shortest=shortest,
         touchdown=touched,
         liftoff=lifted.x,
     )
+
+
+def _stand(touched: HybridState, force: Array) -> tuple[HybridState, Array, Array]:
+    """State after the stance, its duration ``(n,)`` s, and the length of the leg at mid-stance ``(n,)`` m.
+
+    In machine code where no gradient is wanted: tensors go through the general integrator.
+    """
+    xp = namespace(touched.x)
+    if xp is np:
+        from rlstab.envs.hybrid.pogobot_stance import stand
+
+        limits = (STANCE_LIMIT_S, _STANCE.step_s)
+        x, mode, duration, shortest = stand(touched.x, touched.mode, force, touched.configuration, *limits)
+        return replace(touched, x=x, mode=mode), duration, shortest
+    stretch = _STANCE.advance(touched, force[:, None], STANCE_LIMIT_S)
+    shortest = 0.0 * force + LEG
+    for event in stretch.events:
+        leg = xp.sqrt((event.before[:, 0] - event.before[:, 4]) ** 2 + (event.before[:, 2] - event.before[:, 5]) ** 2)
+        shortest = xp.where(event.fired & (event.guard == 1), leg, shortest)
+    return stretch.state, stretch.elapsed, shortest
 
 
 def _time_to_touchdown(start: HybridState) -> tuple[Array, Array]:

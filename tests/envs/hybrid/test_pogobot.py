@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from rlstab.envs.hybrid.corridor import Corridor, flat
+from rlstab.envs.hybrid.corridor import Corridor, flat, random_corridor
 from rlstab.envs.hybrid.pogobot import APEX, FALLEN, GRAVITY, LEG, MASS, Hop, Pogobot, euler_hop, hop
 
 # Speed, height, angle, force; next apex (x, xdot, y) and time, exactly and as the benchmark's own simulator has it.
@@ -140,6 +140,21 @@ def test_a_batch_equals_its_worlds_alone(seed):
         assert alone.failed[0] == together.failed[row]
         np.testing.assert_allclose(alone.x[0], together.x[row], atol=1e-10)
         np.testing.assert_allclose(alone.y[0], together.y[row], atol=1e-10)
+
+
+def test_machine_code_and_the_general_integrator_take_the_same_hops():
+    rng, n = np.random.default_rng(2), 120
+    drawn = [random_corridor(np.random.default_rng(seed))[0].configuration() for seed in range(12)]
+    corridors = np.stack([*drawn * 5, *flat(60)])
+    arguments = [*rng.uniform([0, -2, 1.2, -0.4, -5000], [18, 3, 2.5, 0.4, 5000], (n, 5)).T, corridors]
+    fast = hop(*arguments)
+    slow = hop(*(torch.tensor(argument) for argument in arguments))
+    assert 20 < fast.failed.sum() < 100
+    np.testing.assert_array_equal(fast.failed, slow.failed)
+    for name in ("x", "xdot", "y", "time", "shortest", "touchdown", "liftoff"):
+        # The moment of failing is without meaning.
+        kept = ~fast.failed if name in ("time", "shortest") else slice(None)
+        np.testing.assert_allclose(getattr(fast, name)[kept], np.asarray(getattr(slow, name))[kept], atol=1e-10)
 
 
 STEP = Corridor(np.array([[2.0, 0.0, 3.0, 1.0], [2.0, 0.5, 2.0, 1.0]])).configuration()

@@ -1,0 +1,1 @@
+"""The region-of-attraction method for the hopper that goes through corridors."""

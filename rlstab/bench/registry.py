@@ -84,6 +84,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             "quadruped", "rlstab.bench.quadruped", "how well a trained quadruped follows commands, and what it survives"
         ),
+        Benchmark(
+            "car", "rlstab.bench.hybrid_car", "a car on changing friction: planner and networks against LQR, MPC and RL"
+        ),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

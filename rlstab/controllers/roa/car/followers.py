@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlstab.controllers.roa.car.drive import Follower, FloatArray, IntArray
+from rlstab.controllers.roa.car.drive import FloatArray, Follower, IntArray
 from rlstab.envs.hybrid.car import Car
 from rlstab.envs.hybrid.car_lqr import CarLqr, car_lqr
 from rlstab.envs.hybrid.system import HybridState

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rlstab.controllers.baselines.mpc import Mpc, MpcPlan, MpcProblem
-from rlstab.controllers.roa.car.drive import LIMIT, STEP_S, Follower, FloatArray, IntArray
+from rlstab.controllers.roa.car.drive import LIMIT, STEP_S, FloatArray, Follower, IntArray
 from rlstab.envs.hybrid.car import CAR, SLOWEST
 from rlstab.envs.hybrid.system import HybridState
 

@@ -97,9 +97,9 @@ class CarPlanner:
     """Squared error that a second is worth, in units of the error's norm squared."""
     violation_weight: float = 10.0
     """``w``."""
-    shifts: int = 21
+    shifts: int = 11
     """Points of the grid across the road."""
-    speeds: int = 10
+    speeds: int = 16
     """Points of the grid for each speed, even on a log scale."""
     refinement: Refinement | None = None
     """Descent that goes on from the best point."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlstab.controllers.roa.car.drive import Drive, Follower, FloatArray, IntArray, distance_to_road, drive
+from rlstab.controllers.roa.car.drive import Drive, FloatArray, Follower, IntArray, distance_to_road, drive
 from rlstab.controllers.roa.car.followers import LqrFollower
 from rlstab.controllers.roa.car.references import ConstantSpeed, ConstantTime
 from rlstab.envs.hybrid.car import euler_step, to_error, to_world
@@ -81,9 +81,11 @@ def test_figures_are_those_of_the_benchmark() -> None:
         errors, np.tile([1.0, 0.5], (10, 1)), np.zeros(10, int), found.references, errors[-1], 0.1, np.zeros(1),
         np.zeros(10),
     ).figures(STRAIGHT)  # fmt: skip
-    assert lost["valid"] == 0.6 and lost["whole"] == 0.0
+    assert lost["valid"] == 0.6
+    assert lost["whole"] == 0.0
     assert lost["rmse"] == pytest.approx(np.sqrt(4.0 + 0.4 * 16.0))
-    assert lost["masked_rmse"] == 2.0 and lost["masked_dev"] == 0.0
+    assert lost["masked_rmse"] == 2.0
+    assert lost["masked_dev"] == 0.0
     assert lost["off_road"] == lost["farthest_off_road"] == 0.5
     assert lost["missing"] == pytest.approx(np.hypot(3.0, 0.5) / 4.0)
 

@@ -150,7 +150,8 @@ def test_a_roll_out_that_leaves_the_domain_is_not_stable() -> None:
     x, modes = closed_loop.sample(np.random.default_rng(0), 3, 50)
     loops = closed_loop.roll_out(model, x.flatten(0, 1), modes.repeat_interleave(50, 0), 60)
     left = (np.abs(loops.states) > DOMAIN).any((0, 2))
-    assert left.any() and not left.all()
+    assert left.any()
+    assert not left.all()
     assert np.array_equal(np.isinf(loops.values).any(0), left)
     stable = closed_loop.stable(loops.values)
     assert not stable[left].any()
@@ -160,11 +161,13 @@ def test_a_roll_out_that_leaves_the_domain_is_not_stable() -> None:
 
 def test_samples_are_spread_over_starts_and_modes() -> None:
     x, modes = closed_loop.sample(np.random.default_rng(0), 400, 5)
-    assert x.shape == (400, 5, 7) and modes.shape == (400, 2)
+    assert x.shape == (400, 5, 7)
+    assert modes.shape == (400, 2)
     assert bool((x.abs() <= torch.tensor(STARTS)).all())
     share = float((modes[:, 0] == 0.1).float().mean())
     assert 0.18 < share < 0.32
-    assert 3.0 <= float(modes[:, 1].min()) < 3.5 and 26.0 < float(modes[:, 1].max()) <= 30.0
+    assert 3.0 <= float(modes[:, 1].min()) < 3.5
+    assert 26.0 < float(modes[:, 1].max()) <= 30.0
 
 
 def test_the_preset_is_the_cars_and_limits_are_checked() -> None:

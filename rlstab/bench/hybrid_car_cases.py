@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rlstab.controllers.roa.car.drive import Drive, Follower, References, drive
@@ -46,9 +46,8 @@ class Case:
         return drive(roads, self.chooser, self.follower)
 
 
-def fixed(controller: str, make: type[Follower] | object, speeds: Sequence[float], second: bool) -> list[Case]:
+def fixed(controller: str, make: Callable[[], Follower], speeds: Sequence[float], second: bool) -> list[Case]:
     """A follower at each constant speed, and with one second for each piece; ``make()`` gives a fresh one."""
-    assert callable(make)
     cases = [Case(controller, f"{speed:g} m/s", make(), ConstantSpeed(speed)) for speed in speeds]
     return cases + ([Case(controller, "1 s a piece", make(), ConstantTime(1.0))] if second else [])
 

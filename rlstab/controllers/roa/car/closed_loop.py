@@ -32,10 +32,15 @@ _CHUNK = 16_384
 def draw_configurations(rng: np.random.Generator, count: int) -> Tensor:
     """Friction and speed ``(count, 2)``: dry, ice, or between, a half of each kind; speeds even on a log scale."""
     ends = rng.choice(FRICTIONS, count)
-    between = np.exp(rng.uniform(*np.log(FRICTIONS), count))
+    between = _spread(rng, FRICTIONS, count)
     friction = np.where(rng.random(count) < 0.5, ends, between)
-    speed = np.exp(rng.uniform(*np.log(SPEEDS), count))
+    speed = _spread(rng, SPEEDS, count)
     return torch.tensor(np.stack([friction, speed], 1), dtype=torch.float32)
+
+
+def _spread(rng: np.random.Generator, limits: tuple[float, float], count: int) -> NDArray[np.float64]:
+    low, high = np.log(limits)
+    return np.exp(rng.uniform(low, high, count))
 
 
 def draw_states(rng: np.random.Generator, count: int) -> Tensor:

@@ -136,4 +136,4 @@ def designed(friction: float, speed: float, control_weight: float) -> CarLqr:
 
 @functools.lru_cache(maxsize=4096)
 def _cholesky(friction: float, speed: float, control_weight: float) -> FloatArray:
-    return np.linalg.cholesky(designed(friction, speed, control_weight).p).T
+    return np.asarray(np.linalg.cholesky(designed(friction, speed, control_weight).p).T, np.float64)

@@ -7,6 +7,7 @@ left to be good: little squared error to come, and little time.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -112,42 +113,36 @@ class CarPlanner:
 
     def plan(self, scene: Scene) -> Choice:
         """Choose shift (m), speed (m/s) and next speed of every car: parameters ``(n, 3)``."""
-        grid, indices = self._grid(scene.world.device)
-        count = len(scene.world)
-        candidates = grid.expand(count, -1, -1)
+        device, count = scene.world.device, len(scene.world)
+        low = torch.tensor([-self.shift, self.slowest, self.slowest], dtype=torch.float64, device=device)
+        high = torch.tensor([self.shift, self.fastest, self.fastest], dtype=torch.float64, device=device)
+        candidates, speeds, indices = (part.to(device) for part in self._grid)
         with torch.no_grad():
-            known = self._of_grid(scene, grid[0, :, 1].unique(), indices)
-        best = choose(lambda some: self._loss(scene, some, known), candidates, *self._limits(grid))
+            known = self._of_grid(scene, speeds, indices)
+        best = choose(lambda some: self._loss(scene, some, known), candidates.expand(count, -1, -1), low, high)
         if self.refinement is None:
             return best
+
+        def loss(some: Tensor) -> Tensor:
+            return self._loss(scene, some, self._of(scene, some))
+
         # Only the best point feels the gradient of the least loss, so that the others need not be carried along.
-        low, high = self._limits(grid)
-        refined = choose(
-            lambda some: self._loss(scene, some, self._of(scene, some)),
-            best.parameters[:, None],
-            low,
-            high,
-            self.refinement,
-        )
-        return refined
+        return choose(loss, best.parameters[:, None], low, high, self.refinement)
 
     def violation(self, scene: Scene, parameters: Tensor) -> Tensor:
         """By how much choices ``(n, 3)`` miss the level sets and `STARTS`, ``(n,)``; see `FEASIBLE`."""
         candidates = parameters[:, None]
         return self._terms(scene, candidates, self._of(scene, candidates))[0][:, 0]
 
-    def _grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Candidates ``(1, k, 3)``, and ``(2, k)``: which speed each of them has."""
+    @functools.cached_property
+    def _grid(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Candidates ``(1, k, 3)``, speeds, and which of these each candidate has before and after, ``(2, k)``."""
         shifts = torch.linspace(-self.shift, self.shift, self.shifts, dtype=torch.float64)
         speeds = torch.logspace(np.log10(self.slowest), np.log10(self.fastest), self.speeds, dtype=torch.float64)
         index = torch.arange(self.speeds)
-        i, j = torch.cartesian_prod(torch.arange(self.shifts), index, index)[:, 1:].T
-        shift = shifts.repeat_interleave(self.speeds**2)
-        return torch.stack([shift, speeds[i], speeds[j]], 1)[None].to(device), torch.stack([i, j]).to(device)
-
-    def _limits(self, grid: Tensor) -> tuple[Tensor, Tensor]:
-        low = grid.new_tensor([-self.shift, self.slowest, self.slowest])
-        return low, grid.new_tensor([self.shift, self.fastest, self.fastest])
+        which, before, after = torch.cartesian_prod(torch.arange(self.shifts), index, index).T
+        candidates = torch.stack([shifts[which], speeds[before], speeds[after]], 1)[None]
+        return candidates, speeds, torch.stack([before, after])
 
     def _of_grid(self, scene: Scene, speeds: Tensor, indices: Tensor) -> _Known:
         """Ask once for each speed."""

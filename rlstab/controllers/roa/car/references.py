@@ -86,7 +86,7 @@ class Planned(References):
         node = scene.node.numpy() + np.where(last, 0.0, shift)[:, None] * scene.across.numpy()
         chosen, rows = state.configuration.copy().reshape(len(worlds), -1, 6), np.arange(len(worlds))
         pairs = [
-            (state.mode, speed, scene.start.numpy(), node, ~last | last),
+            (state.mode, speed, scene.start.numpy(), node, np.ones_like(last)),
             (state.mode + 1, next_speed, node, scene.following.numpy(), ~last),
         ]
         for piece, fast, start, end, exists in pairs:
@@ -109,10 +109,14 @@ class Planned(References):
         rows = np.arange(len(worlds))
         road = points[rows, mode + 1] - points[rows, mode]
         across = np.stack([-road[:, 1], road[:, 0]], 1) / np.linalg.norm(road, axis=1)[:, None]
-        parts = (
-            *(world, here[:, 4:], points[rows, mode + 1], points[rows, mode + 2], across),
-            np.stack([friction[rows, mode], friction[rows, mode + 1]], 1),
-        )
+        nodes = (here[:, 4:], points[rows, mode + 1], points[rows, mode + 2], across)
+        start, node, following, left = (torch.from_numpy(np.ascontiguousarray(part)) for part in nodes)
         return Scene(
-            *(torch.from_numpy(np.ascontiguousarray(part)) for part in parts), torch.tensor(mode + 1 == pieces)
+            world=torch.from_numpy(world),
+            start=start,
+            node=node,
+            following=following,
+            across=left,
+            friction=torch.from_numpy(np.stack([friction[rows, mode], friction[rows, mode + 1]], 1)),
+            last=torch.from_numpy(mode + 1 == pieces),
         )

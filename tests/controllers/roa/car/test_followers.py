@@ -92,7 +92,8 @@ def test_mpc_plans_through_the_cars_own_dynamics(mode: tuple[float, float]) -> N
     assert plan.solved
     for before, control, after in zip(plan.states[:-1], plan.controls, plan.states[1:], strict=True):
         found = euler_step(before[None], control[None], *(np.array([value]) for value in (*mode, 0.0)))[0]
-        np.testing.assert_allclose(found, after, atol=1e-6)
+        # IPOPT's tolerance of the gap is 1e-5.
+        np.testing.assert_allclose(found, after, atol=1e-5)
     assert np.abs(plan.controls).max() <= 8.0 + 1e-6
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FloatArray = NDArray[np.float64]
+Interval = tuple[float, float, float]
+"""Mean, lower and upper end."""
 MAIN = ("planner", "planned, a second worth 0.2")
 WORTH = 0.2
 
@@ -167,13 +170,12 @@ class CarStudy(Result):
         """Rows of one controller, one for each training."""
         return [row for row in self.rows if (row.controller, row.references) == (controller, references)]
 
-    def difference(self, other: tuple[str, str], figure: str) -> tuple[float, float, float]:
+    def difference(self, other: tuple[str, str], figure: str) -> Interval:
         """Planner less another controller on the same roads: mean and 95 % interval, over roads as wholes."""
         ours, theirs = (self._matrix(*key, figure) for key in (MAIN, other))
         roads = min(len(ours), len(theirs))
         paired = ours[:roads].mean(1) - theirs[:roads].mean(1)
-        value, low, high = _mean(paired[:, None])
-        return value, low, high
+        return _means([paired])[0]
 
     def verdicts(self) -> list[str]:
         """What the intervals allow to say of the planner with networks, against everything it is meant to beat."""
@@ -248,11 +250,15 @@ class CarStudy(Result):
         names = ("rmse", "valid", "whole", "steps", "off_road", "farthest_off_road", "cost")
         columns = ["controller", "references", "rmse", "valid", "without violation", "steps", "off road, m"]
         columns += ["farthest, m", "cost", "roads x trainings"]
+        keys = list(dict.fromkeys((row.controller, row.references) for row in self.rows))
+        matrices = {key: [self._matrix(*key, name) for name in names] for key in keys}
+        found = _means([matrix.mean(1) for some in matrices.values() for matrix in some])
         rows = []
-        for key in dict.fromkeys((row.controller, row.references) for row in self.rows):
-            cells = [_interval(self._matrix(*key, name), name) for name in names]
-            shape = self._matrix(*key, "rmse").shape
-            rows.append([*key, *cells, f"{shape[0]} x {shape[1]}"])
+        for index, key in enumerate(keys):
+            some = found[index * len(names) : (index + 1) * len(names)]
+            cells = [_interval(interval, name) for interval, name in zip(some, names, strict=True)]
+            roads, trainings = matrices[key][0].shape
+            rows.append([*key, *cells, f"{roads} x {trainings}"])
         return "Drives: mean [95 % interval over roads]", columns, rows
 
     def _seeds(self) -> Table:
@@ -312,13 +318,22 @@ class CarStudy(Result):
         )
 
 
-def _mean(matrix: FloatArray) -> tuple[float, float, float]:
-    value, low, high = bootstrap((matrix,), lambda some: np.array([some.mean()]), whole_rows=True)
-    return float(value[0]), float(low[0]), float(high[0])
+def _means(samples: Sequence[FloatArray]) -> list[Interval]:
+    """Mean and 95 % interval of each sample ``(roads,)``; samples of one length are resampled alike, at once."""
+    found: dict[int, Interval] = {}
+    for length in {len(sample) for sample in samples}:
+        some = [index for index, sample in enumerate(samples) if len(sample) == length]
+        matrix = np.stack([samples[index] for index in some], 1)
+        columns = np.stack(bootstrap((matrix,), lambda drawn: drawn.mean(0), whole_rows=True), 1)
+        found |= {
+            index: (float(column[0]), float(column[1]), float(column[2]))
+            for index, column in zip(some, columns, strict=True)
+        }
+    return [found[index] for index in range(len(samples))]
 
 
-def _interval(matrix: FloatArray, name: str) -> str:
-    value, low, high = _mean(matrix)
+def _interval(interval: Interval, name: str) -> str:
+    value, low, high = interval
     form = "{:.0f}" if name == "steps" else "{:.1f}" if name == "cost" else "{:.3f}"
     text = form.format(value)
     return text if not np.isfinite(low) else f"{text} [{form.format(low)}, {form.format(high)}]"

@@ -102,10 +102,11 @@ class Monitored:
     a2_first: int
     a3_first: int
     shortest_dwell: int
+    """Spans of 20 control steps."""
     jump: float
     """Median over drives of the largest ratio of ``V`` after a switch to before it."""
     needed_dwell: float
-    """Steps that T3 would need for it, median over drives."""
+    """Spans that T3 would need for it, median over drives."""
 
 
 @dataclass(frozen=True)
@@ -288,8 +289,8 @@ class CarStudy(Result):
 
     def _monitor(self) -> Table:
         columns = ["seed", "modes", "entered inside (A3)", "V always fell (A2)", "stayed in the domain (A2)"]
-        columns += ["drives without a failure", "first failure A2 / A3", "shortest dwell", "largest jump M (median)"]
-        columns += ["dwell that M asks for"]
+        columns += ["drives without a failure", "first failure A2 / A3", "shortest dwell, spans of 0.2 s"]
+        columns += ["largest jump M (median)", "spans that M asks for"]
         rows = []
         for part in self.learned:
             seen = part.monitor

@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlstab.controllers.roa.learner import RollOut
-from rlstab.controllers.roa.levels import decreasing
 from rlstab.envs.hybrid.car import euler_step
 from rlstab.policies.roa.car import DOMAIN, FRICTIONS, SPEEDS, STARTS, CarModel, quadratic
 
 DECREASE = 5e-4
-"""Share of ``V`` that every step of 10 ms shall take away. ``V`` is half the squared error still to come, so that it
-falls by ``|x|^2 / 2`` a second and no faster: with the linear regulator at least 1.8e-3 a step on ice at 5 m/s, and
-5e-4 at 10 m/s."""
+"""Share of ``V`` that a step of 10 ms shall take away on average over `SPAN`. ``V`` is half the squared error still to
+come, so that it falls by ``|x|^2 / 2`` a second and no faster: with the linear regulator at least 1.8e-3 a step on ice
+at 5 m/s, and 5e-4 at 10 m/s."""
+SPAN = 20
+"""Steps over which ``V`` shall fall, wherever they begin: 0.2 s. Fast transients of wheel and slip make it rise by a
+percent for a step or two, and asking for every single step makes levels ten times smaller. Between, the state may not
+leave the domain."""
 NEAR = 1e-3
-"""``V`` below which it need not fall at every step: 45 mm beside the reference, where single precision and what the
-network adds to the linear controller end the fall."""
+"""``V`` below which it need not fall: 45 mm beside the reference, where single precision ends the fall."""
 SLACK = DECREASE * NEAR
-"""Rise of ``V`` in one step that is overlooked."""
+"""Rise of ``V`` over `SPAN` that is overlooked."""
 STEPS = 100
 """Steps of 10 ms in a roll-out that a level is measured by."""
 
@@ -91,11 +93,22 @@ def _roll_out(
 
 
 def stable(values: NDArray[np.float64], decrease: float = DECREASE) -> NDArray[np.bool_]:
-    """Which roll-outs count as stable: ``V`` fell at every step by its share, or began and ended near zero.
+    """Which roll-outs count as stable: ``V`` fell over every `SPAN`, or began and ended near zero, in the domain.
 
     Parameters
     ----------
     values
         ``(steps + 1, ...)``; infinite outside the domain, which is not stable.
+    decrease
+        Share that each step of a span takes away, on average.
+
+    References
+    ----------
+    Aeyels, Peuteman (1998). A new asymptotic stability criterion for nonlinear time-variant differential equations.
+    IEEE TAC 43(7). Geiselhart, Gielen, Lazar, Wirth (2014). An alternative converse Lyapunov theorem for discrete-time
+    systems. Systems & Control Letters 70: a function that falls over a fixed number of steps is as good as one that
+    falls at each.
     """
-    return decreasing(values, decrease, slack=SLACK, near=NEAR)
+    falls = (values[SPAN:] <= (1.0 - decrease) ** SPAN * values[:-SPAN] + SLACK).all(0)
+    rests = (values[0] < NEAR) & (values[-1] < NEAR)
+    return np.isfinite(values).all(0) & (falls | rests)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rlstab.controllers.roa.car.closed_loop import DECREASE, SLACK
+from rlstab.controllers.roa.car.closed_loop import DECREASE, SLACK, SPAN
 from rlstab.controllers.roa.car.drive import Drive
 from rlstab.controllers.roa.monitor import MonitorReport, StabilityMonitor
 from rlstab.policies.roa.car import DOMAIN, STARTS, CarModel
@@ -13,7 +13,7 @@ from rlstab.policies.roa.car import DOMAIN, STARTS, CarModel
 
 @torch.no_grad()
 def watch(model: CarModel, drive: Drive, decrease: float = DECREASE) -> MonitorReport:
-    """Follow one drive with a `StabilityMonitor`.
+    """Follow one drive with a `StabilityMonitor`, one of whose steps is a `SPAN` of control steps.
 
     A mode that is entered outside `STARTS`, from where the level was not measured, counts as entered outside its level
     set: its level is taken as zero.
@@ -21,18 +21,22 @@ def watch(model: CarModel, drive: Drive, decrease: float = DECREASE) -> MonitorR
     Parameters
     ----------
     decrease
-        Share of ``V`` that each step should take away.
+        Share of ``V`` that each control step should take away, on average over a span. What is left of a mode after its
+        last whole span is looked at for the domain alone.
     """
-    monitor = StabilityMonitor(decrease, SLACK)
+    monitor = StabilityMonitor(1.0 - (1.0 - decrease) ** SPAN, SLACK)
     for piece, reference in enumerate(drive.references):
         errors = drive.errors[drive.piece == piece]
         if not len(errors):
             continue
         mode = torch.tensor(reference[None, :2], dtype=torch.float32)
-        x = torch.tensor(errors, dtype=torch.float32)
+        x = torch.tensor(errors[::SPAN], dtype=torch.float32)
         values = model.value(x, mode.expand(len(x), -1)).tolist()
-        inside = bool((np.abs(errors[0]) <= STARTS).all())
-        monitor.enter(values[0], float(model.level(mode)) if inside else 0.0)
-        for value, error in zip(values[1:], errors[1:], strict=True):
-            monitor.step(value, in_domain=bool((np.abs(error) <= DOMAIN).all()))
+        level = float(model.level(mode)) if (np.abs(errors[0]) <= STARTS).all() else 0.0
+        inside = (np.abs(errors) <= DOMAIN).all(1)
+        monitor.enter(values[0], level)
+        for index, value in enumerate(values[1:]):
+            monitor.step(value, in_domain=bool(inside[index * SPAN : (index + 1) * SPAN + 1].all()))
+        if not inside[(len(values) - 1) * SPAN :].all():
+            monitor.step(values[-1], in_domain=False)
     return monitor.finish()

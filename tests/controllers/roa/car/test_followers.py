@@ -8,6 +8,7 @@ import torch
 
 import rlstab.envs
 from rlstab.controllers.baselines.mpc import Mpc
+from rlstab.controllers.roa.car.closed_loop import SPAN
 from rlstab.controllers.roa.car.drive import drive
 from rlstab.controllers.roa.car.followers import LqrFollower, NetworkFollower, PolicyFollower, QuadraticModes
 from rlstab.controllers.roa.car.mpc import APPLIED, MpcFollower, mpc_problem
@@ -120,14 +121,15 @@ def test_the_monitor_sees_every_mode_of_a_drive(model: CarModel) -> None:
     found = drive([road], ConstantSpeed(5.0), LqrFollower())[0]
     report = watch(model, found)
     assert len(report.modes) == 4
-    assert sum(mode.dwell for mode in report.modes) == len(found.errors) - 4
+    spans = [(int((found.piece == piece).sum()) - 1) // SPAN for piece in range(4)]
+    assert [mode.dwell for mode in report.modes] == spans
     first = found.errors[found.piece == 2][0]
     mode = torch.tensor([[road.friction[2], 5.0]], dtype=torch.float32)
     with torch.no_grad():
         value = model.value(torch.tensor(first[None], dtype=torch.float32), mode).item()
         assert report.modes[2].entered == pytest.approx(value, rel=1e-5)
         assert report.modes[2].level == pytest.approx(model.level(mode).item())
-    assert watch(model, found, decrease=0.9).modes[2].first_rise is not None
+    assert watch(model, found, decrease=0.5).modes[2].first_rise is not None
 
 
 def test_a_mode_that_begins_outside_the_starts_is_not_entered_inside(model: CarModel) -> None:

@@ -176,3 +176,18 @@ def test_the_preset_is_the_cars_and_limits_are_checked() -> None:
     assert system.make_model(config(env_kwargs={"max_control": 5.0})).limit == 5.0
     with pytest.raises(UserError, match="max_control must be a positive number, got -1"):
         system.make_model(config(env_kwargs={"max_control": -1.0}))
+
+
+def test_v_may_rise_for_a_moment_but_must_fall_over_every_span() -> None:
+    span = closed_loop.SPAN
+    falling = 0.99 ** np.arange(101.0)
+    moment, late, out = falling.copy(), falling.copy(), falling.copy()
+    moment[5] *= 1.05
+    late[60:] = late[59]
+    out[7] = np.inf
+    values = np.stack([falling, moment, late, out, np.full(101, 0.5 * closed_loop.NEAR)], 1)
+    assert closed_loop.stable(values).tolist() == [True, True, False, False, True]
+    just = (1.0 - closed_loop.DECREASE) ** np.arange(101.0)
+    assert closed_loop.stable(just[:, None]).all()
+    assert not closed_loop.stable(just[:, None], 1.1 * closed_loop.DECREASE).any()
+    assert span == 20

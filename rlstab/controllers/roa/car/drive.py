@@ -161,9 +161,8 @@ def drive(
         control = np.clip(follower.act(active, state), -limit, limit)
         spent = time.perf_counter() - started
         log.sample(active, state, system.world(state), spent)
-        stretch = system.advance(state, control, STEP_S, stop_at_event=True)
-        state, fresh = stretch.state, stretch.count > 0
-        log.seconds[active] += stretch.elapsed
+        state, elapsed, fresh = _step(system, state, control)
+        log.seconds[active] += elapsed
         ended = (state.mode == system.pieces - 1) & (state.x[:, 7] >= system.of_piece(state)[:, 3])
         log.end(active[ended], _rows(state, ended))
         state, active, fresh = _rows(state, ~ended), active[~ended], fresh[~ended]
@@ -187,6 +186,17 @@ def _take_up(system: Car, state: HybridState, fresh: NDArray[np.bool_], chosen: 
     changed = replace(state, configuration=configuration)
     errors = np.where(fresh[:, None], to_error(world, system.reference(changed)), state.x[:, :7])
     return replace(changed, x=np.concatenate([errors, state.x[:, 7:]], 1))
+
+
+def _step(system: Car, state: HybridState, control: FloatArray) -> tuple[HybridState, FloatArray, NDArray[np.bool_]]:
+    """State after 10 ms or at the first switch, the time until then, and whether there was one."""
+    duration = np.full(len(control), STEP_S)
+    piece = system.of_piece(state)
+    if (state.x[:, 7] + 2.0 * STEP_S * piece[:, 1] < piece[:, 3]).all():
+        # No reference comes near its end, so that there is no event to look for: the same step at half the cost.
+        return system.integrate(state, control, duration), duration, np.zeros(len(control), bool)
+    stretch = system.advance(state, control, STEP_S, stop_at_event=True)
+    return stretch.state, stretch.elapsed, stretch.count > 0
 
 
 def _rows(state: HybridState, rows: NDArray[np.bool_]) -> HybridState:

@@ -43,6 +43,7 @@ def test_python_runs() -> None:
         "hinf.md",
         "robustness.md",
         "observation_attacks.md",
+        "roa_car.md",
     ]
     assert {page.name for page in PAGES if blocks(page, "python")} <= set(order)
     for name in order:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rlstab.controllers.roa.car.closed_loop import DECREASE, SLACK, SPAN
 from rlstab.controllers.roa.car.drive import Drive
@@ -33,7 +34,7 @@ def watch(model: CarModel, drive: Drive, decrease: float = DECREASE) -> MonitorR
         x = torch.tensor(errors[::SPAN], dtype=torch.float32)
         values = model.value(x, mode.expand(len(x), -1)).tolist()
         level = float(model.level(mode)) if (np.abs(errors[0]) <= STARTS).all() else 0.0
-        inside = (np.abs(errors) <= DOMAIN).all(1)
+        inside: NDArray[np.bool_] = np.all(np.abs(errors) <= DOMAIN, axis=1)
         monitor.enter(values[0], level)
         for index, value in enumerate(values[1:]):
             monitor.step(value, in_domain=bool(inside[index * SPAN : (index + 1) * SPAN + 1].all()))

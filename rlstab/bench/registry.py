@@ -93,6 +93,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             "pogobot", "rlstab.bench.hybrid_pogobot", "a hopper through corridors, by planner and networks, and MPC"
         ),
+        Benchmark(
+            "car", "rlstab.bench.hybrid_car", "a car on changing friction: planner and networks against LQR, MPC and RL"
+        ),
         Benchmark("startup", "rlstab.bench.startup", "how long importing and the command line's help take"),
     )
 }

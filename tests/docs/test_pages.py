@@ -44,11 +44,9 @@ def test_python_runs() -> None:
         "roa_walker.md",
         "robustness.md",
         "observation_attacks.md",
-<<<<<<< HEAD
         "certificates.md",
-=======
         "roa_pogobot.md",
->>>>>>> a53fddb4de1c4760fe5850a219434e453d225429
+        "roa_car.md",
     ]
     assert {page.name for page in PAGES if blocks(page, "python")} <= set(order)
     for name in order:

@@ -220,6 +220,9 @@ class Car(HybridSystem):
         """Friction, speed, heading, length, x and y of each world's piece, or of one ``ahead`` of it: ``(n, 6)``."""
         xp = namespace(state.x)
         index = xp.clip(state.mode + ahead, 0, self.pieces - 1)
+        if xp is np:
+            # Five times as fast as below, and it is asked for several times a step.
+            return state.configuration.reshape(-1, self.pieces, 6)[np.arange(len(index)), index]
         return xp.stack([taken(state.configuration, 6 * index + part) for part in range(6)], -1)
 
     def reference(self, state: HybridState) -> Array:

@@ -34,8 +34,8 @@ _LEAST_GROWN = 0.2
 class Imitation(Stage):
     """Gains and Lyapunov matrices become those of linear regulators."""
 
-    name: ClassVar[str] = "imitate"
-    share: ClassVar[float] = 5.0
+    name: str = "imitate"
+    share: float = 5.0
 
     def __init__(self, model: CarModel) -> None:
         self._model = model
@@ -81,8 +81,8 @@ class Growth(Stage):
     it hardly: where that ``V`` cannot fall is where the linear regulator fails too.
     """
 
-    name: ClassVar[str] = "grow"
-    share: ClassVar[float] = 1.0
+    name: str = "grow"
+    share: float = 1.0
 
     def __init__(self, model: CarModel, decrease: float) -> None:
         self._model, self._decrease = model, decrease
@@ -133,8 +133,8 @@ class Growth(Stage):
 class Level(Stage):
     """The level network learns measured levels, and is calibrated on configurations that it has not seen."""
 
-    name: ClassVar[str] = "level"
-    share: ClassVar[float] = 4.0
+    name: str = "level"
+    share: float = 4.0
 
     training: ClassVar[int] = 256
     calibrating: ClassVar[int] = 128

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,8 +41,8 @@ class ValueStage(Stage):
         Gaits on which the level is calibrated, and the states in which each of them is begun.
     """
 
-    name: ClassVar[str] = "value"
-    share: ClassVar[float] = 1.0
+    name: str = "value"
+    share: float = 1.0
 
     def __init__(
         self,

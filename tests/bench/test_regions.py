@@ -11,6 +11,7 @@ from rlstab.bench.conditions import Conditions
 from rlstab.bench.pages import write_docs
 from rlstab.bench.regions import Options, measure
 from rlstab.bench.regions_result import CASES, Region, RegionsStudy
+from rlstab.cli.main import main
 from rlstab.controllers.runs import begin, configure
 from rlstab.errors import UserError
 
@@ -58,7 +59,9 @@ def test_the_page_has_published_areas_and_what_was_not_proved(study: RegionsStud
     assert again.summary() == whole.summary()
 
 
-def test_it_is_registered() -> None:
+def test_it_is_registered_and_shown(study: RegionsStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "regions", "--from", str(study.save(tmp_path / "regions.json"))]) == 0
+    assert "path tracking, 0.84" in capsys.readouterr().out
     assert registry.get("regions").options() is Options
     assert isinstance(Conditions.now(1), Conditions)
 

@@ -101,7 +101,8 @@ def certify_run(run: Run, seed: int, budget_s: float, train_cpu_s: float | None)
     train_cpu_s
         Processor time that its training took; None where nobody looked.
     """
-    from rlstab.analysis.certificates.certifiers import Request, certifier_of
+    from rlstab.analysis.certificates.certifier import Request
+    from rlstab.controllers.certifiers import certifier_of
     from rlstab.policies.loading import load_policy
     from rlstab.runs.environment import EnvSettings
 

@@ -163,7 +163,7 @@ def _report(trained: Run, summary: TrainingSummary, as_json: bool) -> int:
         console.print(f"trained {summary.step:,} steps in {clock(summary.elapsed_s)}{reached}", markup=False)
         console.print(f"run: {trained.path}", markup=False)
         verbs = ["evaluate", "export"]
-        from rlstab.analysis.certificates.certifiers import CERTIFIERS
+        from rlstab.controllers.certifiers import CERTIFIERS
 
         # Methods are named as the kind of their policies where there is something to certify.
         if trained.info.method in CERTIFIERS:

@@ -37,8 +37,22 @@ class RollOut:
     """``(steps + 1, n, state_size)``."""
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What a level says of a system, in words, for certificates."""
+
+    steps: int
+    """Of a roll-out that it is judged by."""
+    drawn: str
+    """What `System.sample` draws: the distribution that a statement is about."""
+    holds: str
+    """What a stable roll-out does."""
+
+
 class System(Protocol):
     """What the module of a hybrid system offers."""
+
+    claim: Claim
 
     def make_model(self, config: RoaConfig) -> RoaModel:
         """Its networks with fresh weights, which depend on nothing but the configuration."""
@@ -57,6 +71,10 @@ class System(Protocol):
 
     def roll_out(self, model: RoaModel, x: Tensor, configuration: Tensor, steps: int) -> RollOut:
         """Let the closed loop go on within one mode, from states ``(n, state_size)``, without gradients."""
+        ...
+
+    def stable(self, loops: RollOut, configuration: Tensor) -> NDArray[np.bool_]:
+        """Which roll-outs of ``claim.steps`` steps did what the level claims, ``(n,)``."""
         ...
 
 
@@ -172,6 +190,12 @@ class RoaLearner:
         if self._drawn != (index, drawing):
             stage.draw(self._rng(index, _DRAW, drawing))
             self._drawn = (index, drawing)
+
+
+def system_of(model: RoaModel) -> System:
+    """Find the system that networks were made for."""
+    found: Any = importlib.import_module(f"rlstab.controllers.roa.{model.system}.system")
+    return found
 
 
 def make_learner(config: RoaConfig, env: VectorEnv | None = None) -> RoaLearner:

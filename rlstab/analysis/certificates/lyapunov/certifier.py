@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlstab.analysis.certificates.certificate import Certificate
-from rlstab.analysis.certificates.certifiers import Certifier, Request
+from rlstab.analysis.certificates.certifier import Certifier, Request
 from rlstab.analysis.certificates.lyapunov.certify import certify_largest
 from rlstab.analysis.certificates.lyapunov.certify_samples import certify_by_samples
 from rlstab.analysis.certificates.lyapunov.drawing import draw_region

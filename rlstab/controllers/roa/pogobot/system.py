@@ -6,15 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rlstab.controllers.roa.config import RoaConfig
-from rlstab.controllers.roa.learner import RollOut
+from rlstab.controllers.roa.learner import Claim, RollOut
+from rlstab.controllers.roa.levels import decreasing
 from rlstab.controllers.roa.pogobot import domain
 from rlstab.controllers.roa.stages import Stage
 from rlstab.policies.roa.model import RoaModel
 from rlstab.policies.roa.pogobot import PogobotModel
 from rlstab.policies.tensors import to_array, to_tensor
+
+claim = Claim(
+    steps=3,
+    drawn="references even over the corridors' speeds and heights, apices even around them (3 m/s, 2 m)",
+    holds=f"three hops over level ground succeed, and each takes {domain.ALPHA:g} of V away, but for a slack near 0",
+)
 
 
 def make_model(config: RoaConfig) -> PogobotModel:
@@ -54,3 +62,9 @@ def roll_out(model: RoaModel, x: Tensor, configuration: Tensor, steps: int) -> R
         value = to_array(model.value(to_tensor(states[-1], x.device), configuration)).astype(np.float64)
         values.append(np.where(alive, value, np.inf))
     return RollOut(np.stack(values), np.stack(states))
+
+
+def stable(loops: RollOut, configuration: Tensor) -> NDArray[np.bool_]:
+    """See `System.stable`."""
+    del configuration
+    return decreasing(loops.values, domain.ALPHA, domain.SLACK)

@@ -1,25 +1,17 @@
-"""Who certifies which kind of policy: what `rlstab certify` asks, and the table it looks in."""
+"""What `rlstab certify` asks of whoever certifies a kind of policy."""
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlstab.errors import UserError
-
 if TYPE_CHECKING:
     from rlstab.analysis.certificates.certificate import Certificate
     from rlstab.analysis.result import Result
     from rlstab.runs.environment import EnvSettings
-
-# Kind of policy (see `rlstab.policies.loading.KINDS`) -> its `Certifier`. A new one adds its line here.
-CERTIFIERS = {
-    "lyapunov": "rlstab.analysis.certificates.lyapunov.certifier:LyapunovCertifier",
-}
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class Certifier(ABC):
     Parameters
     ----------
     policy
-        Of the kind this is registered for.
+        Of the kind this is registered for, in `rlstab.controllers.certifiers`.
     settings
         Where it plays.
 
@@ -81,22 +73,3 @@ class Certifier(ABC):
         UserError
             It is about something else, or was changed.
         """
-
-
-def certifier_of(policy: Any, settings: EnvSettings) -> Certifier:
-    """Find who certifies a policy.
-
-    Raises
-    ------
-    UserError
-        Nobody does; the message says what can be certified.
-    """
-    kind = getattr(policy, "kind", type(policy).__name__)
-    if kind not in CERTIFIERS:
-        raise UserError(
-            f"a policy of kind '{kind}' has nothing to certify: it needs a Lyapunov function beside its controller, as "
-            f"those of `rlstab train {' or '.join(CERTIFIERS)}` have; what makes others fail is shown by "
-            "`rlstab robustness`"
-        )
-    module, _, name = CERTIFIERS[kind].partition(":")
-    return getattr(importlib.import_module(module), name)(policy, settings)

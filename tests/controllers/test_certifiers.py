@@ -8,8 +8,9 @@ import pytest
 from gymnasium.spaces import Box
 
 from rlstab.analysis.certificates.certificate import Certificate
-from rlstab.analysis.certificates.certifiers import CERTIFIERS, Request, certifier_of
+from rlstab.analysis.certificates.certifier import Request
 from rlstab.analysis.certificates.lyapunov.certifier import LyapunovCertifier
+from rlstab.controllers.certifiers import CERTIFIERS, certifier_of
 from rlstab.envs.plants import CartPole, PathTracking, PlanarQuadrotor, Plant
 from rlstab.errors import UserError
 from rlstab.policies.actor_critic import ActorCriticPolicy

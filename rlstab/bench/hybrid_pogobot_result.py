@@ -71,8 +71,8 @@ class PogobotStudy(Result):
             mine = [float(np.mean([getattr(one, name) for one in ours.flown])) for name in ("cpu50_ms", "cpu99_ms")]
             lines.append(
                 f"Published: 10 to 50 times as fast as MPC. Here, in CPU time: an MPC that is built once takes "
-                f"{mpc.cpu50_ms / mine[0]:.1f} times as long in the median and {mpc.cpu99_ms / mine[1]:.1f} times at the "
-                f"99th percentile; one that is rebuilt at every hop, {self.rebuilt_ms / mine[0]:.0f} times."
+                f"{mpc.cpu50_ms / mine[0]:.1f} times as long in the median and {mpc.cpu99_ms / mine[1]:.1f} times at "
+                f"the 99th percentile; one that is rebuilt at every hop, {self.rebuilt_ms / mine[0]:.0f} times."
             )
         learned = [part for part in self.contenders if part.name.endswith("short budget")]
         if learned:

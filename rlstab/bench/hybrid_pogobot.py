@@ -114,8 +114,8 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Pog
             "descent": f"{_COARSE[0]} x {_COARSE[1]} references, {_DESCENT[0]} steps of {_DESCENT[1]}",
             "seeds of the networks": ", ".join(map(str, trained)),
             **_preset(),
-            "PPO": f"{options.ppo_seeds} seeds, {options.ppo_steps:,} hops, defaults, 8 worlds",
-            "SAC": f"{options.sac_seeds} seeds, {options.sac_steps:,} hops, defaults",
+            "PPO": f"seeds 0 to {options.ppo_seeds - 1}, {options.ppo_steps:,} hops, defaults, 8 worlds",
+            "SAC": f"seeds 0 to {options.sac_seeds - 1}, {options.sac_steps:,} hops, defaults",
         },
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,15 @@ def test_claims_are_made_only_where_intervals_say_so(study: PogobotStudy) -> Non
     value, low, high = study.paired(study.contenders[1], "rmse")
     np.testing.assert_allclose([value, low, high], 0.03, atol=1e-9)
     assert np.isnan(study.paired(study.contenders[3], "rmse")[0])
+
+
+def test_published_claims_of_speed_are_held_to_the_numbers(study: PogobotStudy) -> None:
+    fast, (trained,) = study.contenders, study.claims()
+    assert "none of them reached it" in trained
+    slow = dataclasses.replace(flown(29, 0, 0.1), cpu50_ms=20.0, cpu99_ms=120.0)
+    compared = dataclasses.replace(study, contenders=[*fast, Contender("MPC, 4 hops, learned map", [slow])])
+    assert "4.0 times as long in the median and 10.0 times" in compared.claims()[0]
+    assert "rebuilt at every hop, 100 times" in compared.claims()[0]
 
 
 def test_the_page_is_written_and_its_numbers_come_back(study: PogobotStudy, tmp_path: Path) -> None:

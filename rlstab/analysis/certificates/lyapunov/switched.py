@@ -71,7 +71,7 @@ class SwitchedCertificate(Certificate):
         form = np.einsum("...i,ij,...j->...", states, self.boundary, states)
         axes.contour(side, side, np.sqrt(self.value(states)), 8)
         axes.contour(side, side, form, [0.0], colors="black", linestyles="dashed")
-        axes.set(xlabel="x1", ylabel="x2", aspect="equal", title="V (lines) and where the mode changes (dashed)")
+        axes.set(xlabel="x1", ylabel="x2", aspect="equal", title="V; dashed: changes of mode")
         return axes
 
 

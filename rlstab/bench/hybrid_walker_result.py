@@ -279,12 +279,10 @@ class WalkerStudy(Result):
         part = self.slice
         across, up = np.meshgrid(part.first, part.second)
         ax.plot(across[part.stable], up[part.stable], ".", color=plots.COLOURS[2], ms=2, label="stays, simulated")
-        lines = ax.contour(
-            part.first, part.second, part.values, [part.level], colors=[plots.COLOURS[1]], linewidths=1.5
-        )
-        ax.clabel(lines, fmt={part.level: "V = level"}, fontsize=6)
+        ax.contour(part.first, part.second, part.values, [part.level], colors=[plots.COLOURS[1]], linewidths=1.5)
+        ax.plot([], [], color=plots.COLOURS[1], linewidth=1.5, label="V = level")
         ax.set(xlabel="Rate of the stance leg, rad/s", ylabel="Rate of the swing leg, rad/s")
-        ax.legend(loc="lower right", fontsize=6)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=6, frameon=False)
 
 
 def _share(outcomes: NDArray[np.bool_]) -> str:

@@ -45,6 +45,12 @@ All but the last three kinds of controllers choose gait angles at impacts, and t
 * *SAC*, *PPO*: trained in the environment, short budget, no more than that.
 """
 
+CAPTION = """
+The slice: states in which a step of 0.13 rad begins with the legs of that gait, by their rates. Dots stay in the gait in
+simulation, the line is the level of the first training. States are sampled, and claims made, for stance rates above
+-0.95 rad/s only.
+"""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WalkerStudy(Result):
@@ -158,10 +164,7 @@ class WalkerStudy(Result):
             "",
         ]
         lines += [f"![Goals reached, time of decisions, a slice of a region of attraction]({self.name}.png)", ""]
-        lines += [
-            "The slice: states in which a step of 0.13 rad begins with the legs of that gait, by their rates. Dots"
-        ]
-        lines += ["stay in the gait in simulation, the line is the level of the first training.", ""]
+        lines += [CAPTION.strip(), ""]
         for title, columns, rows in self.tables():
             lines += [f"## {title}", "", *markdown_table(columns, rows), ""]
         if self.left_out:

@@ -46,8 +46,8 @@ All but the last three kinds of controllers choose gait angles at impacts, and t
 """
 
 CAPTION = """
-The slice: states in which a step of 0.13 rad begins with the legs of that gait, by their rates. Dots stay in the gait in
-simulation, the line is the level of the first training. States are sampled, and claims made, for stance rates above
+The slice: states in which a step of 0.13 rad begins with the legs of that gait, by their rates. Dots stay in the gait
+in simulation, the line is the level of the first training. States are sampled, and claims made, for stance rates above
 -0.95 rad/s only.
 """
 

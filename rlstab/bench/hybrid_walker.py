@@ -134,6 +134,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Wal
             "trainings of torques": f"{options.rl_seeds} each, {options.rl_steps} environment steps",
             "minutes they took": minutes,
             "planner": str(PlannerSettings()),
+            **_table_settings(controllers),
             "alpha of the monitor": DECREASE,
         },
         left_out=tuple(left_out),
@@ -205,6 +206,16 @@ def _controllers(
     return found
 
 
+def _table_settings(controllers: dict[str, list[Walking]]) -> dict[str, str]:
+    """How the reachability table was made, if it was."""
+    for controller in (one for trained in controllers.values() for one in trained):
+        if isinstance(controller, ReachingWalker):
+            table = controller.table
+            size = " x ".join(str(count) for count in table.grid.points)
+            return {"reachability table": f"{size} states, {table.sweeps} sweeps, last change {table.change:.2g} s"}
+    return {}
+
+
 def _rl_minutes(options: Options) -> str:
     """How long trainings of torques took by the clock, in words."""
     from rlstab.runs.run import Run
@@ -266,9 +277,9 @@ def _clock(decide: Callable[[np.ndarray, np.ndarray], object], states: np.ndarra
     decide(states[:1], goals[:1])
     seconds = np.empty(len(states))
     for row in range(len(states)):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         decide(states[row : row + 1], goals[row : row + 1])
-        seconds[row] = time.perf_counter() - begun
+        seconds[row] = time.thread_time() - begun
     return seconds
 
 
@@ -296,8 +307,8 @@ def _judge(run: Run, model: WalkerModel, starts: Starts, options: Options) -> Tr
 
 def _slice(model: WalkerModel, gait: float = 0.13) -> Slice:
     centre = gait_states(np.array([gait]))[0]
-    first = np.linspace(centre[2] - 0.45, centre[2] + 0.45, _SIDE)
-    second = np.linspace(centre[3] - 1.2, centre[3] + 1.2, _SIDE)
+    first = np.linspace(centre[2] - 0.75, centre[2] + 0.35, _SIDE)
+    second = np.linspace(centre[3] - 1.0, centre[3] + 1.0, _SIDE)
     across, up = np.meshgrid(first, second)
     x = np.tile(centre, (_SIDE**2, 1))
     x[:, 2], x[:, 3] = across.ravel(), up.ravel()

@@ -30,7 +30,10 @@ class Walks:
 
 @dataclass(frozen=True)
 class Decisions:
-    """Wall time of one controller's decisions for one walker, the first call excluded."""
+    """What decisions of one controller cost for one walker, the first call excluded.
+
+    In time of the thread on the processor: by the clock, what else runs on the machine would count, too.
+    """
 
     controller: str
     seconds: NDArray[np.float64]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlstab.analysis.certificates.lyapunov.statistical import conformal_margin
-from rlstab.controllers.roa.levels import measured_level
+from rlstab.controllers.roa.levels import FEWEST_UNSTABLE, measured_level
 from rlstab.controllers.roa.stages import Stage
 from rlstab.controllers.roa.walker.data import Judged, judge, sample_gaits, sample_states
+from rlstab.errors import UserError
 from rlstab.policies.roa.walker import WalkerModel
 
 INSIDE, OUTSIDE = 0.95, 1.05
@@ -110,10 +111,20 @@ class ValueStage(Stage):
 def levels_of(
     model: WalkerModel, rng: np.random.Generator, gaits: NDArray[np.float64], starts: int
 ) -> NDArray[np.float64]:
-    """Level of each gait that roll-outs from ``starts`` states show, ``(n,)``; see `measured_level`."""
+    """Level of each gait that roll-outs from ``starts`` states show, ``(n,)``; see `measured_level`.
+
+    Raises
+    ------
+    UserError
+        So few of a gait's starts fall that its level would merely be the largest value sampled.
+    """
     drawn = judge(sample_states(rng, len(gaits) * starts), np.repeat(gaits, starts))
-    values = values_of(model, drawn).reshape(len(gaits), starts)
-    return measured_level(values, drawn.stable.reshape(len(gaits), starts))[0]
+    values, stable = values_of(model, drawn).reshape(-1, starts), drawn.stable.reshape(-1, starts)
+    levels, found = measured_level(values, stable, fewest=min(FEWEST_UNSTABLE, starts // 8))
+    if not found.all():
+        gait = gaits[int(np.argmin(found))]
+        raise UserError(f"too few of {starts} starts of the gait of {gait:.3f} rad fall to tell its level: give more")
+    return levels
 
 
 @torch.no_grad()

@@ -99,7 +99,8 @@ class CarModel(RoaModel):
     def tune(self, configuration: Tensor) -> Tuned:
         """What `steer` needs to know of a mode, once for as long as it lasts."""
         scaled = _scaled(configuration)
-        zero = torch.zeros(len(scaled), _STATES + _CONTROLS, dtype=scaled.dtype, device=scaled.device)
+        # Not by len(): an export must not take it for the one size of a batch.
+        zero = torch.zeros_like(scaled[:, :1]).expand(-1, _STATES + _CONTROLS)
         gain = self.gain_network(scaled).reshape(-1, _CONTROLS, _STATES)
         return Tuned(scaled, gain, self.state_network(torch.cat([zero, scaled], 1)))
 
@@ -136,9 +137,12 @@ def quadratic(factor: Tensor, x: Tensor) -> Tensor:
 
 
 def _scaled(configuration: Tensor) -> Tensor:
-    """Logarithms of friction and speed, each from -1 to 1 over what is trained on."""
+    """Logarithms of friction and speed, each from -1 to 1 over what is trained on; beyond, the nearest that is.
+
+    So that an observation which makes no sense, such as a speed of zero, gives a number still.
+    """
     parts = []
     for values, (low, high) in zip(configuration.unbind(1), (FRICTIONS, SPEEDS), strict=True):
         middle, half = 0.5 * math.log(low * high), 0.5 * math.log(high / low)
-        parts.append((values.log() - middle) / half)
+        parts.append((values.clamp(low, high).log() - middle) / half)
     return torch.stack(parts, 1)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 TASK = "rlstab/CarTracking-v0"
 _RL_SEEDS = 2
 _HORIZONS = (20, 50)
-_DRAWN = ("LQR", "planner by hand, LQR tuned", "planner")
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def measure(options: Options, on_progress: Callable[[str], None] = print) -> Car
         learned=learned,
         latencies=latencies,
         tracks=_tracks(roads[0], models[0][1]),
-        road=np.concatenate([roads[0].configuration(1.0)]),
+        road=roads[0].configuration(1.0),
         conditions=conditions,
         settings=_settings(options),
     )

@@ -51,7 +51,7 @@ def draw_tracks(study: CarStudy, ax: Axes) -> Axes:
         colour, dash = plots.COLOURS[(0, 1, 2)[index % 3]], plots.DASHES[index % len(plots.DASHES)]
         label = f"{track.controller}, {track.references}"
         ax.plot(*track.points.T, color=colour, linestyle=dash, linewidth=1.1, label=label)
-    ax.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    ax.legend(fontsize=6, loc="best")
     return ax
 
 
@@ -77,10 +77,10 @@ def draw_page(study: CarStudy, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(plots.STYLE):
-        figure = Figure(figsize=(plots.WIDTHS_INCH["page"], 6.4), layout="constrained")
-        grid: Any = figure.add_gridspec(2, 2, height_ratios=[1.15, 1.0])
-        draw_tracks(study, figure.add_subplot(grid[0, :]))
-        draw_pareto(study, figure.add_subplot(grid[1, 0]))
+        figure = Figure(figsize=(plots.WIDTHS_INCH["page"], 5.2), layout="constrained")
+        grid: Any = figure.add_gridspec(2, 2, width_ratios=[0.75, 1.0])
+        draw_tracks(study, figure.add_subplot(grid[:, 0]))
+        draw_pareto(study, figure.add_subplot(grid[0, 1]))
         if any(part.levels is not None for part in study.learned):
             draw_levels(study, figure.add_subplot(grid[1, 1]))
     return plots.save(figure, path)

@@ -38,6 +38,7 @@ Lyapunov functions of linear regulators and no level. *Cost* is squared error ov
 per drive: what the planner with that weight minimises. *LQR tuned* has a control weight of 0.01, found on other roads
 than these; the benchmark's LQR has 1. *One mode*: the trained controller told dry road at 10 m/s wherever it is. MPC
 minimises the squared error over its horizon in one mode, drives 10 steps of each plan, and plans anew at a switch.
+Times by the clock are of a machine that others used too: see the load below, and compare within a table.
 """
 
 
@@ -188,6 +189,10 @@ class CarStudy(Result):
         for controller in ("planner by hand, LQR", "planner by hand, LQR tuned"):
             if self.of(controller, MAIN[1]):
                 found.append(f"Against {controller}, {MAIN[1]}: {self._against((controller, MAIN[1]), 'cost')}.")
+        times = {part.name: part.mean for part in self.latencies}
+        ratios = [f"{mean / times['planner']:.1f} ({name})" for name, mean in times.items() if name.startswith("MPC")]
+        if ratios:
+            found.append(f"Mean time a control step, over that of the planner with networks: {', '.join(ratios)}.")
         return found
 
     def summary(self) -> dict[str, Scalar]:

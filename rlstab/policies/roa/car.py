@@ -6,7 +6,7 @@ import math
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlstab.policies.roa.model import RoaModel, perceptron
 
@@ -99,15 +99,16 @@ class CarModel(RoaModel):
     def tune(self, configuration: Tensor) -> Tuned:
         """What `steer` needs to know of a mode, once for as long as it lasts."""
         scaled = _scaled(configuration)
-        zero = torch.zeros(len(scaled), _STATES + _CONTROLS, dtype=scaled.dtype, device=scaled.device)
-        gain = self.gain_network(scaled).reshape(-1, _CONTROLS, _STATES)
-        return Tuned(scaled, gain, self.state_network(torch.cat([zero, scaled], 1)))
+        # Not by len(): an export must not take it for the one size of a batch.
+        zero = torch.zeros_like(scaled[:, :1]).expand(-1, _STATES + _CONTROLS)
+        gain = _computed(self.gain_network, scaled).reshape(-1, _CONTROLS, _STATES)
+        return Tuned(scaled, gain, _computed(self.state_network, torch.cat([zero, scaled], 1)))
 
     def steer(self, x: Tensor, tuned: Tuned) -> Tensor:
         """Controls ``(n, 2)`` in states ``(n, 7)`` of modes that `tune` was told of."""
         shares = x / self.starts
         linear = -(tuned.gain * shares[:, None]).sum(2)
-        further = self.state_network(torch.cat([shares, linear, tuned.scaled], 1)) - tuned.at_zero
+        further = _computed(self.state_network, torch.cat([shares, linear, tuned.scaled], 1)) - tuned.at_zero
         return self.limit * (linear + further).clamp(-1.0, 1.0)
 
     def gain(self, configuration: Tensor) -> Tensor:
@@ -116,7 +117,7 @@ class CarModel(RoaModel):
 
     def factor(self, configuration: Tensor) -> Tensor:
         """``Q``, ``(n, 7, 7)``, upper triangular."""
-        numbers = self.factor_network(_scaled(configuration))
+        numbers = _computed(self.factor_network, _scaled(configuration))
         beside = (numbers[:, _STATES:] @ self._to_square).reshape(-1, _STATES, _STATES)
         unit = torch.eye(_STATES, dtype=numbers.dtype, device=numbers.device)
         return numbers[:, :_STATES].exp()[:, :, None] * (unit + beside) / self.starts
@@ -125,9 +126,13 @@ class CarModel(RoaModel):
         """See `RoaModel.value`."""
         return quadratic(self.factor(configuration), x)
 
+    def forward(self, observation: Tensor) -> Tensor:
+        """See `RoaModel.forward`; in float64, as large parts of the control may cancel, and exports must agree."""
+        return super().forward(observation.double()).to(observation.dtype)
+
     def log_level(self, configuration: Tensor) -> Tensor:
         """See `RoaModel.log_level`."""
-        return self.level_network(_scaled(configuration))[:, 0]
+        return _computed(self.level_network, _scaled(configuration))[:, 0]
 
 
 def quadratic(factor: Tensor, x: Tensor) -> Tensor:
@@ -135,10 +140,24 @@ def quadratic(factor: Tensor, x: Tensor) -> Tensor:
     return 0.5 * (factor * x[..., None, :]).sum(-1).square().sum(-1)
 
 
+def _computed(network: nn.Sequential, inputs: Tensor) -> Tensor:
+    """Output of a network, in the precision of its inputs."""
+    for layer in network:
+        if isinstance(layer, nn.Linear):
+            weights = (layer.weight.to(inputs.dtype), layer.bias.to(inputs.dtype))
+            inputs = nn.functional.linear(inputs, *weights)
+        else:
+            inputs = layer(inputs)
+    return inputs
+
+
 def _scaled(configuration: Tensor) -> Tensor:
-    """Logarithms of friction and speed, each from -1 to 1 over what is trained on."""
+    """Logarithms of friction and speed, each from -1 to 1 over what is trained on; beyond, the nearest that is.
+
+    So that an observation which makes no sense, such as a speed of zero, gives a number still.
+    """
     parts = []
     for values, (low, high) in zip(configuration.unbind(1), (FRICTIONS, SPEEDS), strict=True):
         middle, half = 0.5 * math.log(low * high), 0.5 * math.log(high / low)
-        parts.append((values.log() - middle) / half)
+        parts.append((values.clamp(low, high).log() - middle) / half)
     return torch.stack(parts, 1)

@@ -196,3 +196,14 @@ def test_what_makes_no_road_is_refused():
         _road().configuration(-1.0)
     with pytest.raises(UserError, match="guard_at is 'reference' or 'bisector', not 'knot'"):
         Car(2, "knot")
+
+
+def test_pieces_are_the_same_in_numpy_and_torch():
+    rng = np.random.default_rng(0)
+    car = Car(4)
+    x, mode, configuration = rng.normal(size=(5, 8)), np.array([0, 1, 3, 2, 3]), rng.uniform(1.0, 2.0, (5, 24))
+    state = HybridState(x, mode, configuration)
+    tensors = HybridState(*(torch.from_numpy(part) for part in (x, mode, configuration)))
+    for ahead in (0, 1):
+        assert np.array_equal(car.of_piece(state, ahead), car.of_piece(tensors, ahead).numpy())
+    assert np.array_equal(car.of_piece(state, 1)[2], configuration[2, 18:])

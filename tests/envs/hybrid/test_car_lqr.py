@@ -7,6 +7,7 @@ import pytest
 
 from rlstab.envs.hybrid.car import euler_step
 from rlstab.envs.hybrid.car_lqr import car_lqr
+from rlstab.errors import UserError
 
 ROWS = {
     (1.0, 3.0): ([0.981816, 3.660706, 3.315472, 0.045845, 0.041546], 669.4),
@@ -47,3 +48,11 @@ def test_as_many_starts_settle_as_in_the_table(mode, settled, decreasing):
     # Three standard deviations of a share of 8000, and of that of 20 000 in the table.
     assert (np.linalg.norm(x, axis=1) < 0.1).mean() == pytest.approx(settled, abs=0.02)
     assert falls.mean() == pytest.approx(decreasing, abs=0.02)
+
+
+def test_a_smaller_control_weight_makes_errors_cheaper_and_none_is_refused():
+    x = np.array([0.1, 0.3, 0.0, 0.2, 0.2, 0.0, 0.0])
+    costs = [x @ car_lqr(0.1, 5.0, control_weight=weight).p @ x for weight in (1.0, 0.1, 0.01)]
+    assert costs == sorted(costs, reverse=True)
+    with pytest.raises(UserError, match="control_weight must be positive"):
+        car_lqr(1.0, 5.0, control_weight=0.0)

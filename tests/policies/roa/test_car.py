@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +12,19 @@ import torch
 import rlstab.envs
 from rlstab.policies.roa.car import DOMAIN, FRICTIONS, SPEEDS, STARTS, CarModel, quadratic
 from rlstab.policies.roa.policy import RoaPolicy, make_model
+from rlstab.sim2real.contract import Training
+from rlstab.sim2real.export import export_policy
+from rlstab.sim2real.layout import layout_of
+from rlstab.sim2real.policy_onnx import OnnxPolicy
 
 ENV = "rlstab/CarTracking-v0"
+
+
+class Spaces:
+    """What an export asks of an environment."""
+
+    def __init__(self, observation_space: Any, action_space: Any) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
 
 
 @pytest.fixture
@@ -77,12 +91,10 @@ def test_observations_tell_state_and_mode(model: CarModel) -> None:
     env = rlstab.envs.make_vec(ENV, 4)
     observation, _ = env.reset(seed=0)
     x, mode = model.read(torch.from_numpy(np.asarray(observation, np.float32)))
-    names = [term.name for term in env.unwrapped.task.observation_terms(None)] if hasattr(env, "task") else []
     env.close()
     assert np.allclose(x, observation[:, :7])
     assert set(np.round(mode[:, 0].tolist(), 6)) <= {0.1, 1.0}
     assert bool(((mode[:, 1] >= SPEEDS[0]) & (mode[:, 1] <= SPEEDS[1])).all())
-    assert names == [] or names[7:10] == ["reference_speed", "reference_yaw_rate", "friction"]
 
 
 def test_a_policy_comes_back_from_what_it_saves(model: CarModel) -> None:
@@ -99,3 +111,26 @@ def test_a_policy_comes_back_from_what_it_saves(model: CarModel) -> None:
 
 def test_modes_begin_inside_the_domain_of_v() -> None:
     assert all(start < most for start, most in zip(STARTS, DOMAIN, strict=True))
+
+
+def test_an_exported_policy_acts_as_the_networks_do(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = CarModel()
+    torch.nn.init.normal_(model.state_network[-1].weight, std=0.02)
+    env = rlstab.envs.make_vec(ENV, 5)
+    policy = RoaPolicy(env.single_observation_space, env.single_action_space, model)
+    layout = layout_of(Spaces(env.single_observation_space, env.single_action_space), ENV)
+    export_policy(policy, tmp_path / "policy.onnx", layout, Training(ENV))
+    observation, _ = env.reset(seed=2)
+    env.close()
+    action = OnnxPolicy.load(tmp_path / "policy.onnx").predict(observation)[0]
+    assert action.shape == (5, 2)
+    np.testing.assert_allclose(action, policy.predict(observation)[0], atol=1e-4)
+
+
+def test_modes_that_nobody_trained_on_are_the_nearest_that_are(model: CarModel) -> None:
+    x = states(3)
+    odd = torch.tensor([[0.0, -5.0], [7.0, 900.0], [0.1, 3.0]])
+    near = torch.tensor([[0.1, 3.0], [1.0, 30.0], [0.1, 3.0]])
+    assert torch.equal(model.control(x, odd), model.control(x, near))
+    assert torch.equal(model.value(x, odd), model.value(x, near))

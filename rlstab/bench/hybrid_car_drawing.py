@@ -51,7 +51,7 @@ def draw_tracks(study: CarStudy, ax: Axes) -> Axes:
         colour, dash = plots.COLOURS[(0, 1, 2)[index % 3]], plots.DASHES[index % len(plots.DASHES)]
         label = f"{track.controller}, {track.references}"
         ax.plot(*track.points.T, color=colour, linestyle=dash, linewidth=1.1, label=label)
-    ax.legend(fontsize=6, loc="best")
+    ax.legend(fontsize=5, loc="center left")
     return ax
 
 

@@ -49,7 +49,7 @@ def make_task(env_id: str, **task_kwargs: Any) -> Task:
     Raises
     ------
     UserError
-        No native task has this id, or it has no such constant.
+        No native task has this id, it has no such constant, or text or nothing is given where the constant is a number.
     """
     from rlstab.envs.tasks import ALL_TASKS
 
@@ -62,6 +62,10 @@ def make_task(env_id: str, **task_kwargs: Any) -> Task:
     unknown = sorted(task_kwargs.keys() - known)
     if unknown:
         raise UserError(_no_setting(env_id, unknown, known))
+    for field in dataclasses.fields(ALL_TASKS[name]):
+        given = task_kwargs.get(field.name, field.default)
+        if isinstance(field.default, (int, float)) and (given is None or isinstance(given, str)):
+            raise UserError(f"{env_id}: {field.name} must be a number, got {given!r}")
     return ALL_TASKS[name](**task_kwargs)
 
 

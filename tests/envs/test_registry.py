@@ -90,3 +90,12 @@ def test_disturbances_come_in_any_form(given: Any):
     alone = gymnasium.make("rlstab/InvertedPendulum-v5", disturbances=given)
     assert len(alone.unwrapped.batch.disturbances) == 1  # type: ignore[attr-defined]
     alone.close()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name"), [("rlstab/CarTracking-v0", "max_control"), ("Hopper-v5", "ctrl_cost_weight")]
+)
+@pytest.mark.parametrize("given", ["abc", None])
+def test_what_is_no_number_is_refused_by_name(env_id, name, given):
+    with pytest.raises(UserError, match=f"{name} must be a number, got"):
+        make_task(env_id, **{name: given})

@@ -6,10 +6,13 @@ configuration and state that lie inside the learned set, at most a share ``p`` d
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from rlstab.analysis.certificates.certifier import Certifier, Request
 from rlstab.analysis.certificates.lyapunov.statistical import clopper_pearson, clopper_pearson_interval
 from rlstab.analysis.result import Result, Scalar
 from rlstab.controllers.roa.learner import SYSTEMS, system_of
+from rlstab.envs.registry import make_task
 from rlstab.errors import UserError
 from rlstab.policies.roa.policy import RoaPolicy
 from rlstab.policies.tensors import state_to_arrays
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SAMPLES, LEAST_SAMPLES = 10_000, 1000
 _CHUNK = 4096
+_WORTHLESS = 0.5
+"""Bound from which on a certificate says nothing."""
 _EDGES = np.linspace(0.0, 3.0, 31)
 """Of the bins of ``V / rho``."""
 
@@ -123,6 +129,8 @@ class RoaCertifier(Certifier):
         expected = next(env for env, module in SYSTEMS.items() if f".{policy.module.system}." in module)
         if settings.env_id != expected:
             raise UserError(f"this policy was trained for {expected}, not for {settings.env_id}")
+        # Refuses settings that the environment does not have.
+        make_task(expected, **settings.env_kwargs)
 
     def certify(self, request: Request, say: Callable[[str], None]) -> RoaReport:
         """See `Certifier.certify`.
@@ -160,13 +168,18 @@ class RoaCertifier(Certifier):
         below, claim = ratios <= 1.0, self._system.claim
         failures = int((below & ~held).sum())
         bound = clopper_pearson(failures, samples, request.delta)
+        if bound >= _WORTHLESS:
+            raise UserError(
+                f"{failures:,} of {samples:,} roll-outs from inside the learned set fail, a share of up to "
+                f"{bound:.3g}: that certifies nothing; train for longer, or try more samples"
+            )
         certificate = RoaCertificate(
             statement=f"drawn from {claim.drawn}: of pairs inside, V <= rho, at most a share {bound:.3g} does not do "
             f"the following, with confidence {1.0 - request.delta:g}: {claim.holds}",
             grade="statistical",
             method="Clopper-Pearson bound on independent roll-outs of the deployed controller in the exact simulation",
             network_sha256=self._hash(),
-            set_sha256=digest(float(claim.steps)),
+            set_sha256="",
             system=self._model.system,
             samples=samples,
             failures=failures,
@@ -175,6 +188,7 @@ class RoaCertifier(Certifier):
             inside=clopper_pearson_interval(samples, len(ratios), request.delta),
             seed=request.seed,
         )
+        certificate = dataclasses.replace(certificate, set_sha256=self._hash_of(certificate))
         drawn, _ = np.histogram(ratios, _EDGES)
         stable, _ = np.histogram(ratios[held], _EDGES)
         return RoaReport("unknown", certificate, _EDGES, drawn, stable)
@@ -208,9 +222,15 @@ class RoaCertifier(Certifier):
             raise UserError(f"a certificate of kind '{certificate.kind}' is not one of these regions of attraction")
         if certificate.network_sha256 != self._hash():
             raise UserError("this certificate is for another controller or Lyapunov function: certify this one")
-        numbers: Any = (certificate.failures, certificate.samples, certificate.delta)
-        if clopper_pearson(*numbers) != certificate.failure_bound:
-            raise UserError("this certificate does not follow from its own counts: its numbers were changed")
+        if self._hash_of(certificate) != certificate.set_sha256:
+            raise UserError("this certificate is for other settings of the environment, or its content was changed")
+
+    def _hash_of(self, certificate: RoaCertificate) -> str:
+        """Of the claim, the settings of the environment, and all that the certificate says."""
+        claim, settings = self._system.claim, sorted(self._settings.env_kwargs.items())
+        said = {name: value for name, value in certificate.to_dict().items() if name != "set_sha256"}
+        text = json.dumps([claim.steps, claim.drawn, claim.holds, settings, said], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _hash(self) -> str:
         return digest(*(np.asarray(value, np.float64) for _, value in sorted(state_to_arrays(self._model).items())))

@@ -19,7 +19,7 @@ from rlstab.controllers import registry
 from rlstab.controllers.environment import make_environment
 from rlstab.controllers.roa.config import RoaConfig
 from rlstab.controllers.roa.stages import Place, Schedule, Stage
-from rlstab.errors import DivergedError, UserError, suggest
+from rlstab.errors import DivergedError, UserError
 from rlstab.learning.torch_state import load_optimiser, optimiser_to_tree
 from rlstab.policies.roa.model import RoaModel
 from rlstab.policies.roa.policy import RoaPolicy
@@ -210,7 +210,8 @@ def make_learner(config: RoaConfig, env: VectorEnv | None = None) -> RoaLearner:
     key = config.env if config.env.startswith("rlstab/") else f"rlstab/{config.env}"
     if key not in SYSTEMS:
         raise UserError(
-            f"roa knows the modes and resets of {', '.join(SYSTEMS)}, not of {config.env}{suggest(key, SYSTEMS)}"
+            f"roa knows the modes and resets of {', '.join(SYSTEMS)}, not of {config.env}; for plants without modes "
+            "there is `rlstab train lyapunov`"
         )
     device = pick_device(config.device)
     system: Any = importlib.import_module(SYSTEMS[key])

@@ -2,7 +2,7 @@
 
 The theorem (docs/certificates.md, T1 to T3) assumes that within a mode ``V`` falls by a share ``alpha`` a step inside
 the level set (A2), that every switch lands inside the next mode's set (A3), and that modes last (A4). The monitor says
-which held, and which failed first. What it finds about one trajectory is empirical.
+which of A2 and A3 failed first, and whether A4 held. What it finds about one trajectory is empirical.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ModeRecord:
     @property
     def inside(self) -> bool:
         """Whether the mode was entered inside its level set."""
-        return self.entered <= self.level
+        return self.entered <= self.level < math.inf
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class MonitorReport:
 
     @property
     def first_failure(self) -> str | None:
-        """Which assumption failed first, and where, in words; None where all held."""
+        """Which of A2 and A3, which T1 rests on, failed first, and where, in words; None where both held."""
         for index, mode in enumerate(self.modes):
             if not mode.inside:
                 return f"A3 failed on entering mode {index}: V = {mode.entered:.4g} is above rho = {mode.level:.4g}"
@@ -72,6 +72,17 @@ class MonitorReport:
         """Steps a mode must last for ``M (1 - alpha)^dwell < 1``, were there no jump of references (T3, ``d = 0``)."""
         return max(0.0, math.log(self.jump) / -math.log1p(-self.alpha)) if self.jump > 0.0 else 0.0
 
+    @property
+    def dwell_failure(self) -> str | None:
+        """How A4 failed, which T3 rests on beside A2 and A3, in words; None where modes lasted, or nothing switched."""
+        if len(self.modes) < 2:
+            return None
+        # The last mode is not over.
+        shortest = min(mode.dwell for mode in self.modes[:-1])
+        if shortest > self.needed_dwell or self.jump < 1.0:
+            return None
+        return f"A4 failed: a mode lasted {shortest} steps, and more than {self.needed_dwell:.4g} are needed"
+
     def summary(self) -> dict[str, object]:
         """Key figures, for a table."""
         return {
@@ -81,6 +92,7 @@ class MonitorReport:
             "shortest dwell": min((mode.dwell for mode in self.modes), default=0),
             "largest jump of V": self.jump,
             "first failure": self.first_failure,
+            "dwell": self.dwell_failure,
             "grade": "empirical",
         }
 
@@ -137,7 +149,7 @@ class StabilityMonitor:
         rises = (
             index + 1
             for index, (before, after) in enumerate(itertools.pairwise(values))
-            if after > (1.0 - self._alpha) * before + self._slack
+            if not after <= (1.0 - self._alpha) * before + self._slack or after == math.inf
         )
         return ModeRecord(
             entered=values[0],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -69,6 +70,7 @@ def toy_system(truth: float = 1.0) -> SimpleNamespace:
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(certifier, "SYSTEMS", {"rlstab/Toy-v0": "somewhere.toy.system"})
+    monkeypatch.setattr(certifier, "make_task", lambda env_id, **settings: None)
 
     def build(level: float, truth: float = 1.0) -> certifier.RoaCertifier:
         monkeypatch.setattr(certifier, "system_of", lambda model: toy_system(truth))
@@ -127,13 +129,32 @@ def test_a_certificate_is_refused_for_other_weights_and_changed_numbers(make, tm
     text = path.read_text()
     assert '"failures": 0' in text
     path.write_text(text.replace('"samples": 1000', '"samples": 100000'))
-    with pytest.raises(UserError, match="does not follow from its own counts"):
+    with pytest.raises(UserError, match="other settings of the environment, or its content was changed"):
         made.require(Certificate.load(path))
+
+
+def test_nothing_that_it_says_can_be_changed(make):
+    made = make(0.9)
+    kept = certify(made, samples=1000).certificate
+    changes = {"grade": "sound", "statement": "it never fails", "failure_bound": 0.0, "seed": 7, "inside": (1.0, 1.0)}
+    for name, value in changes.items():
+        with pytest.raises(UserError, match="content was changed"):
+            made.require(dataclasses.replace(kept, **{name: value}))
+
+
+def test_a_certificate_is_refused_for_other_settings(make):
+    kept = certify(make(0.9), samples=1000).certificate
+    policy = RoaPolicy(Box(-2.0, 2.0, (2,)), Box(-1.0, 1.0, (1,)), Toy(0.9))
+    other = certifier.RoaCertifier(policy, EnvSettings("rlstab/Toy-v0", env_kwargs={"max_control": 0.01}))
+    with pytest.raises(UserError, match="other settings of the environment"):
+        other.require(kept)
 
 
 def test_what_says_nothing_is_refused(make):
     with pytest.raises(UserError, match="at least 1000"):
         certify(make(1.0), samples=10)
+    with pytest.raises(UserError, match="that certifies nothing"):
+        certify(make(4.0, truth=0.1), samples=1000)
     with pytest.raises(UserError, match="inside the learned set: train for longer"):
         certify(make(1e-9), samples=1000)
     policy = RoaPolicy(Box(-2.0, 2.0, (2,)), Box(-1.0, 1.0, (1,)), Toy(1.0))

@@ -138,6 +138,18 @@ def test_other_environments_are_refused():
         make_learner(RoaConfig(env="Hopper-v5"))
 
 
+@pytest.mark.parametrize("env", ["CarTracking-v0", "Pogobot-v0", "Walker-v0"])
+def test_a_confidence_that_cannot_be_calibrated_is_refused_before_training(env):
+    with pytest.raises(UserError, match=r"calibration 0.0001 needs more than the \d+ configurations"):
+        make_learner(RoaConfig(env=f"rlstab/{env}", calibration=0.0001))
+
+
+@pytest.mark.parametrize(("env", "name"), [("CarTracking-v0", "max_control"), ("Pogobot-v0", "largest_angle")])
+def test_a_limit_that_is_no_number_is_refused(env, name):
+    with pytest.raises(UserError, match=f"{name} must be"):
+        make_learner(RoaConfig(env=f"rlstab/{env}", env_kwargs={name: "abc"}))
+
+
 def test_the_level_is_the_estimate_less_its_margin():
     model = Toy()
     configuration = torch.tensor([[2.0]])

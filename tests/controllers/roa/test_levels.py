@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlstab.controllers.roa.levels import decreasing, measured_level
+from rlstab.analysis.certificates.lyapunov.statistical import conformal_margin
+from rlstab.controllers.roa.levels import check_calibration, decreasing, measured_level
 from rlstab.errors import UserError
 
 
@@ -20,7 +21,10 @@ def test_the_level_lies_below_every_unstable_start():
 def test_one_unstable_start_near_the_reference_shrinks_the_level_unless_overlooked():
     values = np.array([[0.1, 0.4, 0.9, 1.6, 2.5]])
     stable = np.array([[True, False, True, True, False]])
-    assert measured_level(values, stable)[0].tolist() == [0.4]
+    level = measured_level(values, stable)[0]
+    assert level.tolist() == pytest.approx([0.4])
+    # What fails is outside of V <= level.
+    assert level[0] < 0.4
     assert measured_level(values, stable, ignored=1)[0].tolist() == [1.6]
 
 
@@ -38,6 +42,24 @@ def test_at_most_the_overlooked_starts_below_the_level_are_unstable(seed, ignore
     level, _ = measured_level(values, stable, ignored=ignored)
     below = (values < level[:, None]) & ~stable
     assert (below.sum(1) <= ignored).all()
+
+
+def test_what_has_no_level_is_refused():
+    with pytest.raises(UserError, match="not a number"):
+        measured_level(np.array([[np.nan, 2.0]]), np.array([[False, True]]))
+    with pytest.raises(UserError, match="one shape"):
+        measured_level(np.zeros((2, 0)), np.zeros((2, 0), bool))
+
+
+@pytest.mark.parametrize(("delta", "configurations"), [(0.1, 9), (0.01, 99), (0.5, 1)])
+def test_a_confidence_is_refused_exactly_where_calibration_would(delta, configurations):
+    check_calibration(delta, configurations)
+    conformal_margin(np.zeros(configurations), np.zeros(configurations), delta)
+    if configurations > 1:
+        with pytest.raises(UserError, match="give at least"):
+            check_calibration(delta, configurations - 1)
+        with pytest.raises(UserError):
+            conformal_margin(np.zeros(configurations - 1), np.zeros(configurations - 1), delta)
 
 
 def test_shapes_are_checked():

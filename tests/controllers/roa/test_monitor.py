@@ -84,3 +84,40 @@ def test_misuse_is_refused():
         StabilityMonitor(alpha=0.1).step(1.0)
     with pytest.raises(UserError, match="alpha must be between"):
         StabilityMonitor(alpha=1.0)
+
+
+def test_modes_that_are_too_short_fail_a4():
+    monitor = StabilityMonitor(alpha=0.1)
+    monitor.enter(1.0, level=4.0)
+    follow(monitor, 0.9)
+    monitor.enter(3.0, level=4.0)
+    report = monitor.finish()
+    assert report.first_failure is None
+    assert report.dwell_failure == "A4 failed: a mode lasted 1 steps, and more than 11.43 are needed"
+    assert report.summary()["dwell"] == report.dwell_failure
+
+
+def test_modes_that_last_fail_nothing():
+    monitor = StabilityMonitor(alpha=0.5)
+    monitor.enter(1.0, level=4.0)
+    follow(monitor, 0.5, 0.25, 0.12)
+    monitor.enter(0.4, level=4.0)
+    assert monitor.finish().dwell_failure is None
+    assert StabilityMonitor(alpha=0.5).finish().dwell_failure is None
+
+
+def test_a_switch_from_rest_needs_modes_without_end():
+    monitor = StabilityMonitor(alpha=0.1)
+    monitor.enter(1.0, level=4.0)
+    monitor.step(0.0)
+    monitor.enter(1.0, level=4.0)
+    assert str(monitor.finish().dwell_failure).endswith("more than inf are needed")
+
+
+def test_infinity_is_neither_inside_nor_falling():
+    monitor = StabilityMonitor(alpha=0.1)
+    monitor.enter(math.inf, level=math.inf)
+    monitor.step(math.inf)
+    (mode,) = monitor.finish().modes
+    assert not mode.inside
+    assert mode.first_rise == 1

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rlstab.analysis.certificates.lyapunov.statistical import conformal_margin
 from rlstab.controllers.roa.car import closed_loop
-from rlstab.controllers.roa.levels import measured_level
+from rlstab.controllers.roa.levels import check_calibration, measured_level
 from rlstab.controllers.roa.stages import Stage
 from rlstab.envs.hybrid.car_lqr import car_lqr
 from rlstab.policies.roa.car import DOMAIN, CarModel, quadratic
@@ -142,6 +142,7 @@ class Level(Stage):
     starts: ClassVar[int] = 1024
 
     def __init__(self, model: CarModel, decrease: float, delta: float) -> None:
+        check_calibration(delta, self.calibrating)
         self._model, self._decrease, self._delta = model, decrease, delta
 
     def parameters(self) -> Iterable[nn.Parameter]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rlstab.analysis.certificates.lyapunov.statistical import conformal_margin
 from rlstab.controllers.roa.config import RoaConfig
-from rlstab.controllers.roa.levels import decreasing, measured_level
+from rlstab.controllers.roa.levels import check_calibration, decreasing, measured_level
 from rlstab.controllers.roa.pogobot import domain, system
 from rlstab.controllers.roa.stages import Stage
 from rlstab.errors import UserError
@@ -31,6 +31,7 @@ class LevelStage(Stage):
     share = 2.0
 
     def __init__(self, model: PogobotModel, config: RoaConfig) -> None:
+        check_calibration(config.calibration, CALIBRATION)
         self._model, self._batch, self._delta = model, config.batch_size, config.calibration
         self._device = next(model.parameters()).device
 

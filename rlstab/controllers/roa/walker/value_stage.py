@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlstab.analysis.certificates.lyapunov.statistical import conformal_margin
-from rlstab.controllers.roa.levels import FEWEST_UNSTABLE, measured_level
+from rlstab.controllers.roa.levels import FEWEST_UNSTABLE, check_calibration, measured_level
 from rlstab.controllers.roa.stages import Stage
 from rlstab.controllers.roa.walker.data import Judged, judge, sample_gaits, sample_states
 from rlstab.errors import UserError
@@ -56,6 +56,7 @@ class ValueStage(Stage):
         gaits: int,
         starts: int,
     ) -> None:
+        check_calibration(delta, gaits)
         self._model, self._batch_size, self._decrease, self._delta = model, batch_size, decrease, delta
         self._states, self._gaits, self._starts = states, gaits, starts
 

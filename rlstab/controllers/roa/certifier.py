@@ -126,6 +126,7 @@ class RoaCertifier(Certifier):
     def __init__(self, policy: RoaPolicy, settings: EnvSettings) -> None:
         self._model, self._settings = policy.module, settings
         self._system = system_of(policy.module)
+        self._like = next(policy.module.parameters())
         expected = next(env for env, module in SYSTEMS.items() if f".{policy.module.system}." in module)
         if settings.env_id != expected:
             raise UserError(f"this policy was trained for {expected}, not for {settings.env_id}")
@@ -148,7 +149,7 @@ class RoaCertifier(Certifier):
         rng = np.random.default_rng([request.seed, 0x5EED])
         ratios, held, inside = np.zeros(0), np.zeros(0, bool), 0
         while inside < samples:
-            x, configuration = self._system.sample(rng, _CHUNK, 1)
+            x, configuration = (part.to(self._like) for part in self._system.sample(rng, _CHUNK, 1))
             loops = self._system.roll_out(self._model, x[:, 0], configuration, self._system.claim.steps)
             with torch.no_grad():
                 level = self._model.level(configuration).double().cpu().numpy()

@@ -20,7 +20,8 @@ generator, and about these trainings.
   plain sum of squares, and measured levels from a table.
 * *Deadbeat*: each hop brings the next apex to the reference of the segment, by bounded least squares on the exact
   map; with the *border band*, from 2.5 m before a border the height to aim at is one that the border can be passed
-  with.
+  with. In the literature's simulator, which shifts the body's height where the foot crosses a border, the two pass 28
+  and 36 of 40; here a foot that runs into a step has failed.
 * *MPC*: four hops by IPOPT on the learned map with soft walls, built once, warm-started. The horizon is the best of
   3, 4 and 5 on corridors of other seeds.
 * *PPO* and *SAC* with their defaults, far fewer steps than they are usually given: what they reach in this budget,

@@ -12,44 +12,14 @@ from numpy.typing import NDArray
 from rlstab.analysis.result import Result, Scalar
 from rlstab.bench.conditions import Conditions, markdown_table
 from rlstab.bench.hybrid_walker_rows import Decisions, Slice, Trained, Walks, difference, interval
+from rlstab.bench.hybrid_walker_text import ABOUT, CAPTION
 from rlstab.bench.study import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OURS, RIVAL = "planner, networks", "look-ahead, simulated"
-
-ABOUT = """
-A compass walker (two legs, a hip torque of at most 4 N m, Euler steps of 5 ms) walks near one gait and shall walk in
-another. *One goal*: sources are rows 2 to 8 of the table of gaits, the goal is the gait of 0.1305 rad. *Many goals*:
-80 pairs of rows that lead from one half of the table to the other. Starts are off by up to (0.01, 0.02, 0.1, 0.2) in
-(q1, q2, their rates), the same starts for every controller. *Reached*: within ten steps, `q1` after an impact is within
-0.01 rad of the goal's. *First step*: done upright. *Lasting*: five more steps done after that, the last again within
-0.01 rad. Steps of more than 2 s count as falls. *Time* is from the start to reaching, of those that do; *error* is the
-root mean square difference of the states after impacts to the goal's, of those that do a step. Intervals are 95 %
-bootstraps over starts, and over trainings where there are several.
-
-All but the last three kinds of controllers choose gait angles at impacts, and the gait's CLF-QP makes the torque.
-
-* *planner, networks*: the [region-of-attraction planner](../roa_walker.md) on the networks of
-  `rlstab train roa --env rlstab/Walker-v0`, with bridges: gait angles that are held for part of a step only. *No
-  bridges* chooses at impacts alone, *descent* goes on from the grid by gradient descent (the differentiable planner).
-* *planner, orbit distance*: the same planner on hand-made functions without a network: squared distance to the gait's
-  orbit, at levels measured by roll-outs.
-* *planner, simulated*: the same planner where a candidate counts as safe if its next steps succeed in simulation. It
-  knows in and out only, where `V` also says how far. *No bridges*: every gait at every impact is tried, no more.
-* *look-ahead, simulated*: of 29 gaits the one nearest to the goal whose next two steps succeed in simulation.
-* *MPC, simulated*: the best of all pairs of 9 gaits for the next two steps, each simulated.
-* *CLF-QP, goal at once*: no planner.
-* *reachability table*: least time to the goal, by torques of 4, 0 and -4 N m held for 50 ms; made for one goal.
-* *SAC*, *PPO*: trained in the environment, short budget, no more than that.
-"""
-
-CAPTION = """
-The slice: states in which a step of 0.13 rad begins with the legs of that gait, by their rates. Dots stay in the gait
-in simulation, the line is the level of the first training. States are sampled, and claims made, for stance rates above
--0.95 rad/s only.
-"""
+PLAIN, SIMULATED = f"{OURS}, no bridges", "planner, simulated"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,25 +48,31 @@ class WalkerStudy(Result):
                 return row
         return None
 
-    def advantage(self, other: str, experiment: str) -> tuple[float, float, float]:
-        """How many more starts of the same set the planner leads to the goal than ``other``, with its interval."""
-        ours, theirs = self.find(OURS, experiment), self.find(other, experiment)
-        if ours is None or theirs is None:
+    def advantage(self, other: str, experiment: str, ours: str = OURS) -> tuple[float, float, float]:
+        """How many more starts of the same set ``ours`` leads to the goal than ``other``, with its interval."""
+        one, another = self.find(ours, experiment), self.find(other, experiment)
+        if one is None or another is None:
             return float("nan"), float("nan"), float("nan")
-        return difference(ours.reached, theirs.reached)
+        return difference(one.reached, another.reached)
 
     def verdict(self) -> str:
-        """Say how the planner stands against look-ahead by simulation, and what it costs."""
-        parts = []
-        for experiment in self.experiments():
-            gain, low, high = self.advantage(RIVAL, experiment)
-            word = "more" if low > 0.0 else "less" if high < 0.0 else "no clear difference"
-            parts.append(f"{experiment}: {gain:+.1%} [{low:+.1%}, {high:+.1%}] ({word})")
-        text = f"Reached by the planner on networks against look-ahead by simulation: {'; '.join(parts)}."
+        """Say how the planner stands against simulation with the actions it has and without, and what it costs."""
         costs = {row.controller: row.per_period() for row in self.decisions}
+        text = (
+            f"With bridges, which look-ahead does not have, the planner on networks against look-ahead by simulation: "
+            f"{self._compared(OURS, RIVAL)}."
+        )
+        if any(row.controller == PLAIN for row in self.walks):
+            text += f" Without bridges, from the same actions: {self._compared(PLAIN, RIVAL, shares=True)}."
+        if any(row.controller == SIMULATED for row in self.walks):
+            text += f" With bridges against the same planner on simulated regions: {self._compared(OURS, SIMULATED)}"
+            if OURS in costs and SIMULATED in costs:
+                text += f", at 1/{costs[SIMULATED] / costs[OURS]:.0f} of its computing time"
+            text += "."
         if OURS in costs and "MPC, simulated" in costs:
             text += f" MPC by simulation computes {costs['MPC, simulated'] / costs[OURS]:.1f} times as long."
-        return text
+        left_out = [reason.partition(":")[0] for reason in self.left_out]
+        return f"{text} Not run: {', '.join(left_out)}." if left_out else text
 
     def experiments(self) -> list[str]:
         """Sets of starts."""
@@ -170,6 +146,17 @@ class WalkerStudy(Result):
         if self.left_out:
             lines += ["## Not measured", "", *(f"* {reason}" for reason in self.left_out), ""]
         return "\n".join([*lines, *self.conditions.section(self.settings)])
+
+    def _compared(self, ours: str, other: str, shares: bool = False) -> str:
+        parts = []
+        for experiment in self.experiments():
+            gain, low, high = self.advantage(other, experiment, ours)
+            word = "more" if low > 0.0 else "less" if high < 0.0 else "no clear difference"
+            rows = [self.find(name, experiment) for name in (ours, other)]
+            means = " against ".join(f"{row.reached.mean():.3f}" for row in rows if row is not None)
+            shown = f"{means}, " if shares else ""
+            parts.append(f"{experiment}: {shown}{gain:+.1%} [{low:+.1%}, {high:+.1%}] ({word})")
+        return "; ".join(parts)
 
     def _success(self) -> Table:
         rows = [

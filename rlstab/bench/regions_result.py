@@ -45,8 +45,9 @@ within the box, that is proved to be left by no step and in which V falls by a t
 All areas are lower bounds, grade `sound`, of the loop as it is deployed: its controller reads and commands in single
 precision, which the published proofs do not consider. They leave a box of 0.1 % around the origin out; here the inner
 set is part of the claim, and convergence to 0 is proved where the table says so. Published areas are those of the
-released networks at the released levels; LQR is the best of four weights with a quadratic form. Times are of one core
-of a machine that others used too, as the load says: wall time, and processor time in brackets.
+released networks at the released levels, as measured elsewhere: this command trains and proves its own and verifies no
+published network. LQR is the best of four weights with a quadratic form. Times are of one core of a machine that
+others used too, as the load says: wall time, and processor time in brackets.
 """
 
 
@@ -206,6 +207,11 @@ class RegionsStudy(Result):
             f"Made by `{self.command}`.",
             "",
             f"**{self.verdict()}**",
+            "",
+        ]
+        seeds = len({region.seed for region in self.regions})
+        lines += [
+            f"Each number is of {seeds} training{'s' if seeds > 1 else ''} of a plant: no interval can be given.",
             "",
         ]
         lines += [f"![Proved areas beside published ones]({self.name}.png)", ""]

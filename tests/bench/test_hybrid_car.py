@@ -74,7 +74,12 @@ def test_the_page_is_drawn_and_comes_back_from_its_numbers(study: CarStudy, tmp_
 
 def _row(name: tuple[str, str], rmse: float, steps: float, noise: float, seed: int | None = None) -> Row:
     spread = noise * np.random.default_rng(len(name[0])).normal(size=12)
-    figures = {"rmse": rmse + spread, "steps": np.full(12, steps), "valid": np.ones(12)}
+    figures = {
+        "rmse": rmse + spread,
+        "steps": np.full(12, steps),
+        "valid": np.ones(12),
+        "off_road": np.full(12, 0.5 * rmse),
+    }
     return Row(*name, seed, figures, 0)
 
 
@@ -89,6 +94,28 @@ def test_verdicts_claim_what_intervals_allow(study: CarStudy) -> None:
     assert clear[0].count(", less") == 2
     assert "neither more nor less" in verdicts(0.4, 0.2)[0]
     assert "(+100.0%), more" in verdicts(0.2, 0.0)[0]
+
+
+def test_the_tuned_regulator_is_compared_too(study: CarStudy) -> None:
+    tuned = _row(("LQR, tuned", "5 m/s"), 0.6, 3500.0, 0.0)
+    (said,) = dataclasses.replace(study, rows=[_row(MAIN, 0.4, 3000.0, 0.0, 0), tuned]).verdicts()
+    assert said.startswith("Against LQR, tuned, 5 m/s: rmse -0.2 ")
+    assert said.count(", less") == 2
+
+
+def test_the_page_says_what_its_numbers_leave_out(study: CarStudy) -> None:
+    rows = [_row(MAIN, 0.4, 3000.0, 0.0, 0), _row(("LQR, tuned", "5 m/s"), 0.6, 3500.0, 0.0)]
+    mpc = _row(("MPC, 20 steps", "5 m/s"), 0.6, 3500.0, 0.0)
+    assert study.learned[0].monitor is not None
+    seen = dataclasses.replace(study.learned[0].monitor, shortest_dwell=1, needed_dwell=40.0)
+    found = dataclasses.replace(study, rows=[*rows, mpc], learned=[dataclasses.replace(study.learned[0], monitor=seen)])
+    moved, roads_of_mpc, learners, dwell = found.limits()
+    assert "0.200 m away (root mean square), others 0.300 m (LQR, tuned, 5 m/s)" in moved
+    assert "MPC drove 12 roads only" in roads_of_mpc
+    assert learners.startswith("SAC and PPO were not run")
+    assert "A4" in dwell
+    assert "1 span of 0.2 s, where 40 are asked for" in dwell
+    assert f"* {study.limits()[0]}\n" in study.to_markdown()
 
 
 def test_cost_is_error_over_time_and_what_time_is_worth() -> None:

@@ -72,12 +72,31 @@ def test_claims_are_made_only_where_intervals_say_so(study: PogobotStudy) -> Non
 
 
 def test_published_claims_of_speed_are_held_to_the_numbers(study: PogobotStudy) -> None:
-    fast, (trained,) = study.contenders, study.claims()
+    fast, trained = study.contenders, study.claims()[-1]
     assert "none of them reached it" in trained
     slow = dataclasses.replace(flown(29, 0, 0.1), cpu50_ms=20.0, cpu99_ms=120.0)
     compared = dataclasses.replace(study, contenders=[*fast, Contender("MPC, 4 hops, learned map", [slow])])
     assert "4.0 times as long in the median and 10.0 times" in compared.claims()[0]
     assert "rebuilt at every hop, 100 times" in compared.claims()[0]
+
+
+def test_sets_and_levels_are_credited_with_nothing_that_was_not_measured(study: PogobotStudy) -> None:
+    assert not any("Of the" in line for line in dataclasses.replace(study, contenders=study.contenders[:2]).claims())
+    plain = Contender("planner that ignores the sets", [flown(40, 0, 0.1)])
+    capped = [dataclasses.replace(study.levels[0], found=np.zeros(50, bool))]
+    found = dataclasses.replace(study, contenders=[study.contenders[0], plain], levels=capped).claims()
+    assert "without them (planner that ignores the sets)" in found[0]
+    assert "no reference had 50 unstable starts" in found[1]
+    worse = Contender("planner that ignores the sets", [flown(30, 0, 0.1)])
+    assert not any(
+        "sets" in line for line in dataclasses.replace(study, contenders=[study.contenders[0], worse]).claims()
+    )
+
+
+def test_one_seed_is_not_seeds(study: PogobotStudy) -> None:
+    page = dataclasses.replace(study, settings={"SAC": "1 seeds, 8,000 hops", "PPO": "2 seeds"}).to_markdown()
+    assert "| SAC | 1 seed, 8,000 hops |" in page
+    assert "| PPO | 2 seeds |" in page
 
 
 def test_the_page_is_written_and_its_numbers_come_back(study: PogobotStudy, tmp_path: Path) -> None:

@@ -88,7 +88,20 @@ def test_a_claim_needs_an_interval_that_leaves_zero_out(study: WalkerStudy) -> N
     ]
     assert "(more)" in dataclasses.replace(study, walks=good).verdict()
     assert "(no clear difference)" in dataclasses.replace(study, walks=rows).verdict()
+    assert "(more)" not in dataclasses.replace(study, walks=rows).verdict()
     assert "MPC by simulation computes" in study.verdict()
+
+
+def test_the_verdict_says_what_the_bridges_do_and_what_the_networks_do(study: WalkerStudy) -> None:
+    few, many = np.arange(50)[None] < 20, np.arange(50)[None] < 45
+    bridged = {OURS, "planner, simulated"}
+    rows = [dataclasses.replace(row, reached=many if row.controller in bridged else few) for row in study.walks]
+    first, without, simulated = dataclasses.replace(study, walks=rows).verdict().split(". ")[:3]
+    assert first.startswith("With bridges, which look-ahead does not have")
+    assert "one goal: +50.0%" in first
+    assert "one goal: 0.400 against 0.400, +0.0%" in without
+    assert "same planner on simulated regions: one goal: +0.0%" in simulated
+    assert "of its computing time" in simulated
 
 
 def test_intervals_are_those_of_paired_differences() -> None:

@@ -53,6 +53,8 @@ def test_the_page_has_published_areas_and_what_was_not_proved(study: RegionsStud
     page = write_docs(whole, tmp_path).read_text()
     assert "| pendulum, 0.75 N m | network | 250 (0, 250, 300) | 43% | 202.9 (network) |" in page
     assert "1.23 of the published" in page
+    assert "Each number is of 3 trainings of a plant" in page
+    assert "verifies no\npublished network" in page
     assert whole.missing() == ["rlstab/PlantPendulumWeak-v0 network seed 0: refuted"]
     assert (tmp_path / "regions.png").stat().st_size > 10_000
     again = Result.load(tmp_path / "regions.json")

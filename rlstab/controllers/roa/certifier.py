@@ -203,8 +203,14 @@ class RoaCertifier(Certifier):
         yield "share of what is drawn that is inside", f"{found.inside[0]:.3g} to {found.inside[1]:.3g}"
         outside = report.edges[:-1] >= 1.0
         if report.drawn[outside].sum():
-            share = report.stable[outside].sum() / report.drawn[outside].sum()
-            yield "stable though outside, V / rho of 1 to 3", f"{share:.3g}: by how much the level is cautious"
+            within, beyond = (
+                (int(report.stable[part].sum()), int(report.drawn[part].sum())) for part in (~outside, outside)
+            )
+            text = f"{within[0] / within[1]:.3g} / {beyond[0] / beyond[1]:.3g}"
+            # Where both fail equally often V says nothing about where stability ends, and no level is cautious.
+            if clopper_pearson_interval(*within, 0.05)[0] > clopper_pearson_interval(*beyond, 0.05)[1] and beyond[0]:
+                text += " (what is stable outside is what the level gives away)"
+            yield "stable inside / outside (V/rho 1 to 3)", text
         yield "margin of the level", f"factor {float((-self._model.margin).exp()):.3g} on the estimate"
 
     def draw(self, report: RoaReport, path: Path) -> Path:

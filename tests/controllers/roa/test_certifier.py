@@ -104,6 +104,14 @@ def test_a_level_that_is_too_high_is_found_out(make):
     assert str(rows["failures inside"]).startswith(f"{report.certificate.failures:,} of 5,000")
 
 
+@pytest.mark.parametrize(("truth", "shares", "cautious"), [(1.0, "1 / 0.", True), (9.0, "1 / 1", False)])
+def test_a_level_is_called_cautious_only_where_it_separates(make, truth: float, shares: str, cautious: bool):
+    made = make(0.5, truth)
+    row = dict(made.rows(certify(made, samples=2000)))["stable inside / outside (V/rho 1 to 3)"]
+    assert str(row).startswith(shares)
+    assert ("gives away" in str(row)) == cautious
+
+
 def test_the_picture_counts_what_was_drawn_on_both_sides(make, tmp_path: Path):
     made = make(1.0)
     report = certify(made, samples=2000)

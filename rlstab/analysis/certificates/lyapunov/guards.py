@@ -100,7 +100,8 @@ def _undecided(
     before: ClosedLoop, after: ClosedLoop, reset: Reset, low: Tensor, high: Tensor, rho_before: float, rho_after: float
 ) -> Tensor:
     state = AffineBounds.of_boxes(low, high)
-    concerned = before.value(state).low <= rho_before * (1.0 + MARGIN)
+    # What is not a number, as after an overflow, decides nothing.
+    concerned = ~(before.value(state).low > rho_before * (1.0 + MARGIN))
     following = reset(state)
     inside = torch.maximum(following.low.abs(), following.high.abs()) <= (1.0 - 1e-12) * after.half_widths[:, None]
     enters = inside.all(0) & (after.value(following).high <= rho_after * (1.0 - MARGIN))

@@ -261,16 +261,17 @@ def undecided(loop: ClosedLoop, claim: Claim, state: AffineBounds) -> tuple[Tens
     in_hole = torch.maximum(state.low.abs(), state.high.abs()).le(claim.hole * half).all(0)
     outside = ((state.low > half) | (state.high < -half)).any(0)
     value = loop.value(state)
-    # A box is left alone only if V is above rho on all of it, by more than evaluation loses.
-    is_open = (value.low <= claim.rho * (1.0 + MARGIN)) & ~in_hole & ~outside
+    # A box is left alone only if V is above rho on all of it, by more than evaluation loses. Bounds that are not a
+    # number, as after an overflow, decide nothing: hence not "at most rho", which they would fail.
+    is_open = ~(value.low > claim.rho * (1.0 + MARGIN)) & ~in_hole & ~outside
     rows = is_open.nonzero().squeeze(1)
     if len(rows):
         is_open[rows] = ~_decided(loop, claim, state.select(rows), value.select(rows))
-    return is_open, value.low
+    return is_open, torch.where(value.low.isnan(), -torch.inf, value.low)
 
 
 def _decided(loop: ClosedLoop, claim: Claim, state: AffineBounds, value: AffineBounds) -> Tensor:
-    """Which of ``k`` boxes satisfy the claim everywhere, ``(k,)``."""
+    """Which of ``k`` boxes satisfy the claim everywhere, ``(k,)``; comparisons fail for what is not a number."""
     following, margin = loop.step(state), MARGIN * claim.rho
     next_value = loop.value(following)
     reach = (torch.maximum(following.low.abs(), following.high.abs()) <= (1.0 - 1e-12) * loop.half_widths[:, None]).all(

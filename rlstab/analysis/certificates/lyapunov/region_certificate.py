@@ -57,7 +57,7 @@ class RegionCertificate(Certificate):
     samples: int
     """States of the set that were tried, for the statistical grade."""
     volume: tuple[float, float]
-    """At least and at most, of the set within the box: proved where the grade is sound."""
+    """At least and at most, of the set within the box, less the hole: proved where the grade is sound."""
     inner_volume: tuple[float, float]
     """The same for the inner set; 0 if there is none."""
     boxes: int

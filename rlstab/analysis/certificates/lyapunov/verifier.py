@@ -132,10 +132,16 @@ def verify(loop: ClosedLoop, claim: Claim, budget: Budget | None = None) -> Veri
     -------
     Verification
         ``proved`` only if every box is closed.
+
+    Raises
+    ------
+    UserError
+        The hole is not strictly within ``{V <= rho}``, as far as bounds tell: too little would be claimed.
     """
     budget = Budget() if budget is None else budget
     start = time.perf_counter()
     with torch.no_grad():
+        _require_small_hole(loop, claim)
         found = find_counterexample(loop, claim, loop.sample(4096, seed=0))
         if found is not None:
             return Verification("refuted", found, 0, 0, time.perf_counter() - start)
@@ -159,6 +165,18 @@ def verify(loop: ClosedLoop, claim: Claim, budget: Budget | None = None) -> Veri
                 return Verification("unknown", None, boxes, cut + len(part_low), time.perf_counter() - start)
             low, high = torch.cat([low[:cut], new_low]), torch.cat([high[:cut], new_high])
     return Verification("proved", None, boxes, 0, time.perf_counter() - start)
+
+
+def _require_small_hole(loop: ClosedLoop, claim: Claim) -> None:
+    """Refuse a hole that reaches out of the set: in the end it would hold all of it, and nothing would be claimed."""
+    if claim.hole == 0.0:
+        return
+    half = claim.hole * loop.half_widths
+    low, high = grid(-half, half, 16 if len(half) <= 2 else 4)
+    if not bool((loop.value(AffineBounds.of_boxes(low, high)).high < claim.rho).all()):
+        raise UserError(
+            f"the hole, {claim.hole:g} of the box, is not shown to lie within V <= {claim.rho:g}: make it smaller"
+        )
 
 
 def violations(loop: ClosedLoop, claim: Claim, states: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -17,7 +17,7 @@ from rlstab.analysis.certificates.lyapunov.region_certificate import (
 from rlstab.analysis.certificates.lyapunov.verifier import Budget, Claim
 from rlstab.envs.plants import InvertedPendulum, PathTracking, Plant
 from rlstab.errors import UserError
-from rlstab.policies.lyapunov import LyapunovNetwork, discrete_lyapunov, lqr
+from rlstab.policies.lyapunov import LinearFeedback, LyapunovNetwork, QuadraticLyapunov, discrete_lyapunov, lqr
 
 
 def _loop(plant: Plant, weight: float = 10.0) -> ClosedLoop:
@@ -115,5 +115,16 @@ def test_samples_refute_what_bounds_had_no_time_for() -> None:
 def test_a_hole_is_named_in_the_statement() -> None:
     report = certify_region(_loop(InvertedPendulum()), Claim(rho=100.0, hole=1e-3))
     assert report.certificate is not None
+    whole = certify_region(_loop(InvertedPendulum()), Claim(rho=100.0, c1=1.0)).certificate
+    assert whole is not None
+    # A square with sides of 0.002 times 12.
+    assert whole.volume[0] - report.certificate.volume[0] == pytest.approx(0.024**2, rel=1e-3)
     assert "of which nothing is said" in report.certificate.statement
     assert not report.certificate.converges
+
+
+def test_a_hole_that_holds_the_set_is_refused() -> None:
+    loop = ClosedLoop(InvertedPendulum(), LinearFeedback([[0.0, 0.0]], (0.0,)), QuadraticLyapunov(np.eye(2)))
+    for hole in (0.1, 0.07, 0.0834):
+        with pytest.raises(UserError, match="make it smaller"):
+            certify_region(loop, Claim(rho=1.0, hole=hole))

@@ -67,6 +67,28 @@ def test_a_certificate_that_was_changed_is_refused(proof: RegionCertificate) -> 
         dataclasses.replace(proof, rho=200.0).require(_loop(InvertedPendulum()))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grade": "statistical"},
+        {"statement": "every trajectory from anywhere converges to 0"},
+        {"volume": (576.0, 576.0)},
+        {"inner_volume": (0.0, 0.0)},
+        {"converges": False},
+        {"contraction": 0.1},
+        {"form": np.eye(2)},
+        {"violation_bound": 0.0},
+        {"delta": 1e-9},
+        {"samples": 10**9},
+        {"method": "by hand"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_each_thing_that_a_certificate_says_is_in_its_hash(proof: RegionCertificate, changes: dict) -> None:
+    with pytest.raises(UserError, match="its own hash"):
+        dataclasses.replace(proof, **changes).require(_loop(InvertedPendulum()))
+
+
 def test_a_slope_that_is_no_weight_is_part_of_the_hash() -> None:
     torch.manual_seed(0)
     value = LyapunovNetwork(2)
@@ -102,6 +124,8 @@ def test_a_proof_that_runs_out_of_time_is_statistical_and_says_so() -> None:
     assert certificate.violation_bound == pytest.approx(1 - 1e-3 ** (1 / certificate.samples))
     assert "with probability 0.999" in certificate.statement
     certificate.require(loop)
+    with pytest.raises(UserError, match="its own hash"):
+        dataclasses.replace(certificate, grade="sound", volume=(576.0, 576.0)).require(loop)
 
 
 def test_samples_refute_what_bounds_had_no_time_for() -> None:

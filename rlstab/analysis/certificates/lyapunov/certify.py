@@ -77,7 +77,8 @@ def certify_region(
     if found is not None:
         refuted = Verification("refuted", found, outcome.boxes, outcome.open_boxes, outcome.seconds)
         return make_report(claim, refuted, None)
-    if not tried:
+    # Too few samples in the set bound nothing: no certificate then, rather than an empty one.
+    if not tried or Sampled(0, tried, delta).bound >= 0.5:
         return make_report(claim, outcome, None)
     volume = monte_carlo_volume(loop, claim.rho, samples, seed=seed, delta=delta)
     inner = monte_carlo_volume(loop, claim.c1, samples, seed=seed, delta=delta) if claim.c1 > 0.0 else (0.0, 0.0, 0.0)

@@ -128,6 +128,12 @@ def test_a_proof_that_runs_out_of_time_is_statistical_and_says_so() -> None:
         dataclasses.replace(certificate, grade="sound", volume=(576.0, 576.0)).require(loop)
 
 
+def test_too_few_samples_make_no_certificate() -> None:
+    report = certify_region(_loop(PathTracking()), Claim(rho=84.0, c1=0.001), Budget(boxes=300), samples=3)
+    assert report.status == "unknown"
+    assert report.certificate is None
+
+
 def test_samples_refute_what_bounds_had_no_time_for() -> None:
     loop = _loop(PathTracking())
     claim = Claim(rho=85.6, c1=0.1)

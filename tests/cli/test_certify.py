@@ -109,6 +109,7 @@ def test_six_states_need_samples(call: Any, tmp_path: Path) -> None:
     [
         (("--budget", "soon"), "--budget is a time such as 60s"),
         (("--budget", "0.2s"), "too small to prove anything"),
+        (("--statistical", "2000", "--delta", "1e-300"), "which says nothing"),
         (("--kappa", "2"), "--kappa is 2.0, but must be less than 1"),
         (("--checkpoint", "999"), "no checkpoint"),
         (("--check", "nothing.json"), "there is no result at nothing.json"),

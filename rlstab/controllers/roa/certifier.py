@@ -20,7 +20,11 @@ from numpy.typing import NDArray
 
 from rlstab.analysis.certificates.certificate import Certificate, digest
 from rlstab.analysis.certificates.certifier import Certifier, Request
-from rlstab.analysis.certificates.lyapunov.statistical import clopper_pearson, clopper_pearson_interval
+from rlstab.analysis.certificates.lyapunov.statistical import (
+    clopper_pearson,
+    clopper_pearson_interval,
+    require_informative,
+)
 from rlstab.analysis.result import Result, Scalar
 from rlstab.controllers.roa.learner import SYSTEMS, system_of
 from rlstab.envs.registry import make_task
@@ -144,6 +148,8 @@ class RoaCertifier(Certifier):
         samples = DEFAULT_SAMPLES if request.samples is None else request.samples
         if samples < LEAST_SAMPLES:
             raise UserError(f"{samples} samples say next to nothing: give at least {LEAST_SAMPLES}")
+        # However many of them hold. That a controller fails half of the time, on the other hand, is worth to be said.
+        require_informative(clopper_pearson(0, samples, request.delta), samples, request.delta)
         if request.samples is None:
             say(f"levels that a network estimates cannot be proved: {samples:,} roll-outs inside are tried instead")
         rng = np.random.default_rng([request.seed, 0x5EED])

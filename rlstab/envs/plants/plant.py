@@ -11,6 +11,9 @@ from typing import Any, ClassVar, TypeAlias
 
 from rlstab.errors import UserError
 
+_LEAST, _LARGEST = 1e-9, 1e6
+"""Sizes of constants, in SI units, for which products of a few of them are far from what overflows in float32."""
+
 Quantity: TypeAlias = Any
 """One state or control for a batch: a torch tensor, or bounds on one. Plants use only ``+ - * /`` and the methods
 ``sin cos square abs clamp`` that both have, so that a proof is about the very code that is simulated and trained on."""
@@ -62,6 +65,10 @@ class Plant(ABC):
         for name, value in self.constants().items():
             if not math.isfinite(value):
                 raise UserError(f"{self.id}: {name} must be finite, got {value}")
+            if value != 0.0 and not _LEAST <= abs(value) <= _LARGEST:
+                raise UserError(
+                    f"{self.id}: {name} must be 0 or of a size from {_LEAST:g} to {_LARGEST:g}, got {value}"
+                )
         if len(self.box) != self.state_size or min(self.box) <= 0.0:
             raise UserError(f"{self.id}: box must be {self.state_size} positive half-widths, got {self.box}")
         limits = (self.control_low, self.control_high)

@@ -96,6 +96,8 @@ def test_constants_name_every_number() -> None:
         (lambda: InvertedPendulum(control_low=(1.0, 2.0)), "control limits must have 1 entries"),
         (lambda: InvertedPendulum(dt=0.0), "dt must be positive"),
         (lambda: InvertedPendulum(gravity=float("nan")), "gravity must be finite"),
+        (lambda: InvertedPendulum(control_high=(1e300,)), "control_high/0 must be 0 or of a size from 1e-09 to 1e"),
+        (lambda: InvertedPendulum(mass=1e-200), "mass must be 0 or of a size"),
         (lambda: PathTracking(radius=1.0), "radius must be larger than speed"),
     ],
 )

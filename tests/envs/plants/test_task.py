@@ -101,6 +101,8 @@ def test_what_makes_no_sense_is_said() -> None:
         make_task("rlstab/PlantPendulum-v0", mass=-1.0)
     with pytest.raises(UserError, match="control_low must be below control_high"):
         make_task("rlstab/PlantPendulum-v0", torque_limit=-1.0)
+    with pytest.raises(UserError, match="control_low/0 must be 0 or of a size"):
+        make_task("rlstab/PlantPendulum-v0", torque_limit=1e300)
     with pytest.raises(UserError, match=r"did you mean.*rlstab/PlantPendulum-v0"):
         make_vec("PlantPendulum-v0")
     with pytest.raises(UserError, match="no body_mass that could be changed"):

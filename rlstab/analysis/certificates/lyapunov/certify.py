@@ -68,7 +68,7 @@ def certify_region(
             left = max(1e-3, budget.seconds - outcome.seconds)
             origin = prove_convergence(loop, claim.c1, Budget(seconds=left, boxes=budget.boxes, batch=budget.batch))
         boxes = outcome.boxes + (origin.boxes if origin is not None else 0)
-        volumes = sublevel_volume(loop, claim.rho), _inner_volume(loop, claim)
+        volumes = _less_hole(loop, claim, sublevel_volume(loop, claim.rho)), _inner_volume(loop, claim)
         proof = make_certificate(loop, claim, *volumes, boxes, time.perf_counter() - start, origin=origin)
         return make_report(claim, outcome, proof)
     if outcome.status == "refuted":
@@ -77,14 +77,15 @@ def certify_region(
     if found is not None:
         refuted = Verification("refuted", found, outcome.boxes, outcome.open_boxes, outcome.seconds)
         return make_report(claim, refuted, None)
-    if not tried:
+    # Too few samples in the set bound nothing: no certificate then, rather than an empty one.
+    if not tried or Sampled(0, tried, delta).bound >= 0.5:
         return make_report(claim, outcome, None)
     volume = monte_carlo_volume(loop, claim.rho, samples, seed=seed, delta=delta)
     inner = monte_carlo_volume(loop, claim.c1, samples, seed=seed, delta=delta) if claim.c1 > 0.0 else (0.0, 0.0, 0.0)
     measured = make_certificate(
         loop,
         claim,
-        volume[1:],
+        _less_hole(loop, claim, volume[1:]),
         inner[1:],
         outcome.boxes,
         time.perf_counter() - start,
@@ -185,8 +186,18 @@ def _sampled(loop: ClosedLoop, claim: Claim, samples: int, seed: int) -> tuple[C
     """A counterexample among samples, and how many of them were in the set and counted."""
     states: Tensor = loop.sample(samples, seed)
     with torch.no_grad():
-        states = states[loop.value(states) <= claim.rho]
+        in_hole = (states.abs() <= claim.hole * loop.half_widths).all(1)
+        # A state of the hole breaks nothing, and must not count as one that holds.
+        states = states[(loop.value(states) <= claim.rho) & ~in_hole]
     return find_counterexample(loop, claim, states), len(states)
+
+
+def _less_hole(loop: ClosedLoop, claim: Claim, volume: tuple[float, float]) -> tuple[float, float]:
+    """Without the hole, which `verify` has shown to be within the set."""
+    if claim.hole == 0.0:
+        return volume
+    hole = claim.hole ** len(loop.half_widths) * loop.volume
+    return max(0.0, volume[0] - hole * (1.0 + 1e-9)), max(0.0, volume[1] - hole * (1.0 - 1e-9))
 
 
 def _inner_volume(loop: ClosedLoop, claim: Claim) -> tuple[float, float]:

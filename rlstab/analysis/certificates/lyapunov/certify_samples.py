@@ -22,7 +22,11 @@ from rlstab.analysis.certificates.lyapunov.region_certificate import (
     make_report,
 )
 from rlstab.analysis.certificates.lyapunov.regions import ellipsoid_volume
-from rlstab.analysis.certificates.lyapunov.statistical import clopper_pearson_interval
+from rlstab.analysis.certificates.lyapunov.statistical import (
+    clopper_pearson,
+    clopper_pearson_interval,
+    require_informative,
+)
 from rlstab.analysis.certificates.lyapunov.verifier import Claim, Verification, find_counterexample, violations
 from rlstab.errors import UserError
 from rlstab.policies.lyapunov import QuadraticLyapunov
@@ -97,10 +101,11 @@ def certify_by_samples(
     Raises
     ------
     UserError
-        There are too few samples to say anything.
+        There are too few samples to say anything, or too many of them break the claim.
     """
     if samples < LEAST_SAMPLES:
         raise UserError(f"{samples} samples say next to nothing: give at least {LEAST_SAMPLES}")
+    require_informative(clopper_pearson(0, samples, delta), samples, delta)
     start = time.perf_counter()
     claim, broken = _choose(loop, samples, kappa, seed)
     if claim is None:
@@ -116,6 +121,8 @@ def certify_by_samples(
         )
     excess = violations(loop, claim, drawn.states)[0]
     count = int((excess > -torch.inf).sum())
+    sampled = Sampled(count, len(drawn.states), delta)
+    require_informative(sampled.bound, sampled.samples, delta)
     found = find_counterexample(loop, claim, drawn.states)
     inner = sample_set(loop, claim.c1, LEAST_SAMPLES, seed + 2)
     certificate = make_certificate(
@@ -125,7 +132,7 @@ def certify_by_samples(
         _volume(inner, delta),
         0,
         _since(start),
-        sampled=Sampled(count, len(drawn.states), delta),
+        sampled=sampled,
     )
     return make_report(claim, Verification("unknown", found, 0, 0, _since(start)), certificate)
 

@@ -62,7 +62,8 @@ def verify_switch(
     Raises
     ------
     UserError
-        The facet is no box of that many states, or a level is not positive.
+        The facet is no box of that many states, a level is not positive, or the reset does not give states of the next
+        mode.
     """
     budget = Budget() if budget is None else budget
     ends = torch.as_tensor(np.array(facet, np.float64))
@@ -72,6 +73,7 @@ def verify_switch(
         raise UserError(f"the facet must be {before.plant.state_size} rows of a lower and an upper end, both finite")
     if not (0.0 < rho_before < np.inf and 0.0 < rho_after < np.inf):
         raise UserError(f"levels must be positive and finite, got {rho_before} and {rho_after}")
+    _require_shape(reset, before.plant.state_size, after.plant.state_size)
     start, boxes = time.perf_counter(), 0
     low, high = ends[None, :, 0], ends[None, :, 1]
     # Pinned states are never cut.
@@ -96,11 +98,23 @@ def verify_switch(
     return Verification("proved", None, boxes, 0, time.perf_counter() - start)
 
 
+def _require_shape(reset: Reset, size: int, next_size: int) -> None:
+    needed = f"the reset must make states of {next_size} numbers from states of {size}"
+    try:
+        found = reset(torch.zeros(2, size, dtype=torch.float64))
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise UserError(f"{needed}: it fails with {str(error).splitlines()[0] if str(error) else error!r}") from error
+    shape = tuple(getattr(found, "shape", ()))
+    if shape != (2, next_size):
+        raise UserError(f"{needed}: two of them gave the shape {shape}, not {(2, next_size)}")
+
+
 def _undecided(
     before: ClosedLoop, after: ClosedLoop, reset: Reset, low: Tensor, high: Tensor, rho_before: float, rho_after: float
 ) -> Tensor:
     state = AffineBounds.of_boxes(low, high)
-    concerned = before.value(state).low <= rho_before * (1.0 + MARGIN)
+    # What is not a number, as after an overflow, decides nothing.
+    concerned = ~(before.value(state).low > rho_before * (1.0 + MARGIN))
     following = reset(state)
     inside = torch.maximum(following.low.abs(), following.high.abs()) <= (1.0 - 1e-12) * after.half_widths[:, None]
     enters = inside.all(0) & (after.value(following).high <= rho_after * (1.0 - MARGIN))

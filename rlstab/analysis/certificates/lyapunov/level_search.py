@@ -185,7 +185,7 @@ def search_level(loop: ClosedLoop, kappa: float, c1: float, top: float, seconds:
             new_least = torch.maximum(part_least, least[first][is_open]).repeat(2)
             low, high = torch.cat([low[rest], new_low]), torch.cat([high[rest], new_high])
             least = torch.cat([least[rest], new_least])
-            kept = least <= claim.rho
+            kept = ~(least > claim.rho)
             low, high, least = low[kept], high[kept], least[kept]
             if len(low) and bool(((high - low) <= 1e-12 * frame.half).any()):
                 return Level(float(least.min()), found, False, boxes, time.perf_counter() - start)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlstab.analysis.certificates.certificate import digest
+from rlstab.analysis.certificates.lyapunov.network_hash import network_sha256
 from rlstab.analysis.certificates.lyapunov.tensor_like import TensorLike
 from rlstab.envs.plants import Plant
 from rlstab.errors import UserError
@@ -124,13 +125,7 @@ class ClosedLoop:
 
     def network_sha256(self) -> str:
         """Of the structure and all numbers of controller and Lyapunov function."""
-        found = hashlib.sha256()
-        for module in (self.controller, self.lyapunov):
-            found.update(repr(module).encode())
-            for name, tensor in sorted(module.state_dict().items()):
-                found.update(name.encode())
-                found.update(digest(tensor.numpy()).encode())
-        return found.hexdigest()
+        return network_sha256(self.controller, self.lyapunov)
 
     def set_sha256(self, *numbers: float | NDArray[np.float64]) -> str:
         """Of plant, constants and box, and of what else describes the set."""

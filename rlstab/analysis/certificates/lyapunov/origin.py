@@ -100,6 +100,8 @@ def contraction(loop: ClosedLoop, matrix: FloatArray, half_widths: Tensor, cells
         Into which each side is cut while slopes are bounded; their hull over the box is what counts.
     """
     low, high = (slopes.numpy() for slopes in _hull(loop, half_widths, cells if len(half_widths) <= 3 else 2))
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        return np.inf
     try:
         root = np.linalg.cholesky(matrix).T
     except np.linalg.LinAlgError:
@@ -134,7 +136,8 @@ def enclosing_box(value: nn.Module, within: Tensor, level: float, refinements: i
     found = within.clone()
     with torch.no_grad():
         for _ in range(refinements):
-            kept = value(AffineBounds.of_boxes(low, high)).low <= level * (1.0 + 1e-9)
+            # Bounds that are not a number leave nothing out.
+            kept = ~(value(AffineBounds.of_boxes(low, high)).low > level * (1.0 + 1e-9))
             count += len(low)
             low, high = low[kept], high[kept]
             if not len(low):
@@ -163,7 +166,7 @@ def _by_stages(
         r = contraction(loop, matrix, inner)
         if r < 1.0:
             break
-    if r >= 1.0:
+    if not r < 1.0:
         return None
     # The largest level of W whose set is in the inner box.
     level = float((inner.numpy() ** 2 / np.diag(np.linalg.inv(matrix))).min()) * (1.0 - 1e-6)

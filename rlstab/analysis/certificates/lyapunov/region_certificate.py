@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstab.analysis.certificates.certificate import Certificate
+from rlstab.analysis.certificates.certificate import Certificate, digest
 from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
 from rlstab.analysis.certificates.lyapunov.origin import OriginProof
 from rlstab.analysis.certificates.lyapunov.statistical import clopper_pearson
@@ -25,7 +28,10 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RegionCertificate(Certificate):
-    """That a level set of a Lyapunov function is never left, and that trajectories in it come near 0 or converge."""
+    """That a level set of a Lyapunov function is never left, and that trajectories in it come near 0 or converge.
+
+    Its ``set_sha256`` is of all that it says, grade and statement included.
+    """
 
     kind: ClassVar[str] = "region_certificate"
 
@@ -57,7 +63,7 @@ class RegionCertificate(Certificate):
     samples: int
     """States of the set that were tried, for the statistical grade."""
     volume: tuple[float, float]
-    """At least and at most, of the set within the box: proved where the grade is sound."""
+    """At least and at most, of the set within the box, less the hole: proved where the grade is sound."""
     inner_volume: tuple[float, float]
     """The same for the inner set; 0 if there is none."""
     boxes: int
@@ -102,8 +108,8 @@ class RegionCertificate(Certificate):
             raise UserError(f"this certificate is for a controller in {ours} precision, not in {theirs}")
         if loop.network_sha256() != self.network_sha256:
             raise UserError("this certificate is for another controller or Lyapunov function: certify this one")
-        if loop.set_sha256(*_numbers(self)) != self.set_sha256:
-            raise UserError("this certificate does not match its own hash: its numbers were changed")
+        if _content_sha256(self, loop) != self.set_sha256:
+            raise UserError("this certificate does not match its own hash: its numbers or words were changed")
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the volumes."""
@@ -166,8 +172,27 @@ class RegionReport(Result):
         return ax
 
 
-def _numbers(source: Claim | RegionCertificate) -> tuple[float, float, float, float]:
-    return source.rho, source.c1, source.kappa, source.hole
+def _content_sha256(certificate: RegionCertificate, loop: ClosedLoop) -> str:
+    """Of the loop's plant and box, and of every field but this hash itself.
+
+    It finds what was changed by accident or carelessness. Who changes a certificate on purpose can change the hash too.
+    """
+    found = hashlib.sha256(f"{certificate.kind} {loop.set_sha256()}".encode())
+    for item in dataclasses.fields(certificate):
+        if item.name != "set_sha256":
+            found.update(f"{item.name}={_text(getattr(certificate, item.name))};".encode())
+    return found.hexdigest()
+
+
+def _text(value: Any) -> str:
+    """One text for equal values, whether or not they have been on a disk, where 1 and 1.0 or tuples and lists mix."""
+    if value is None or isinstance(value, str | bool | np.bool_):
+        return json.dumps(bool(value) if isinstance(value, np.bool_) else value)
+    if isinstance(value, np.ndarray):
+        return digest(value)
+    if isinstance(value, tuple | list):
+        return "[" + ",".join(map(_text, value)) + "]"
+    return repr(float(value))
 
 
 class Sampled(NamedTuple):
@@ -228,12 +253,12 @@ def make_certificate(
         method = "independent uniform samples of the set, Clopper-Pearson"
         numbers = {"violation_bound": sampled.bound, "delta": sampled.delta, "samples": sampled.samples}
     constants = loop.constants()
-    return RegionCertificate(
+    certificate = RegionCertificate(
         statement=_statement(claim, origin, sampled),
         grade="sound" if sampled is None else "statistical",
         method=method,
         network_sha256=loop.network_sha256(),
-        set_sha256=loop.set_sha256(*_numbers(claim)),
+        set_sha256="",
         plant=loop.plant.id,
         constant_names=tuple(constants),
         constants=np.array(list(constants.values())),
@@ -252,6 +277,7 @@ def make_certificate(
         seconds=seconds,
         **numbers,
     )
+    return dataclasses.replace(certificate, set_sha256=_content_sha256(certificate, loop))
 
 
 def make_report(claim: Claim, outcome: Verification, certificate: RegionCertificate | None) -> RegionReport:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 _TINY = 1e-300
+_FARTHEST = 1e8
+"""Argument of a sine up to which its extremes are found to 1e-15 in spite of rounding."""
 
 
 class Lines(NamedTuple):
@@ -106,6 +108,13 @@ def sine(low: Tensor, high: Tensor) -> Lines:
     quarter, flat = torch.full_like(low, 0.5 * math.pi), torch.zeros_like(low)
     _, high_value = _extremes(low, high, flat, torch.sin, _repeated(low, high, quarter, 2 * math.pi))
     low_value, _ = _extremes(low, high, flat, torch.sin, _repeated(low, high, -quarter, 2 * math.pi))
+    # Far out turning points are rounded away: nothing is known there but that sines are between -1 and 1.
+    known = torch.maximum(low.abs(), high.abs()) <= _FARTHEST
+    one = torch.ones_like(low)
+    slope = torch.where(known, slope, 0.0)
+    below, above = torch.where(known, below, -one), torch.where(known, above, one)
+    low_value = torch.where(known, low_value, -one).clamp(-1.0, 1.0)
+    high_value = torch.where(known, high_value, one).clamp(-1.0, 1.0)
     return Lines(slope, below, slope, above, low_value, high_value)
 
 

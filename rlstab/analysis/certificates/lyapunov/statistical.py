@@ -40,6 +40,21 @@ def clopper_pearson(violations: int, samples: int, delta: float = 1e-3) -> float
     return float(beta.ppf(1.0 - delta, violations + 1, samples - violations))
 
 
+def require_informative(bound: float, samples: int, delta: float) -> None:
+    """Refuse a bound of the share that fails which says nothing.
+
+    Raises
+    ------
+    UserError
+        It is a half or more.
+    """
+    if not bound < 0.5:
+        raise UserError(
+            f"{samples} samples and a delta of {delta:g} bound the share that fails by {bound:.3g}, "
+            "which says nothing: give more samples or a larger delta"
+        )
+
+
 def clopper_pearson_interval(successes: int, samples: int, delta: float = 1e-3) -> tuple[float, float]:
     """Exact two-sided interval of a probability, each side wrong with probability at most ``delta / 2``."""
     high = clopper_pearson(successes, samples, delta / 2)

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
+_STATEMENT = (
+    "every trajectory of the switched system converges to 0 exponentially, from any state, under the switching at the "
+    "boundary x'Sx = 0"
+)
 _CROSSING = 1e-9
 """Share of its scale by which a mode must cross the boundary."""
 
@@ -49,7 +53,7 @@ class SwitchedCertificate(Certificate):
     jump: float
     """``t``."""
     boundary: FloatArray
-    """``S (2, 2)``, scaled to a largest entry of 1."""
+    """``S (2, 2)``, scaled by a power of two to a largest entry between 1 and 2: exactly the same boundary."""
     multipliers: FloatArray
     """Of the S-procedure, ``(2, 2)``: for each region that of positivity and that of decrease."""
 
@@ -58,6 +62,28 @@ class SwitchedCertificate(Certificate):
         states = np.asarray(x, np.float64)
         beside = np.einsum("...i,ij,...j->...", states, self.boundary, states)
         return np.einsum("...i,ij,...j->...", states, self.p1, states) + self.jump * np.minimum(beside, 0.0)
+
+    def require(self, modes: ArrayLike, boundary: ArrayLike) -> None:
+        """Refuse a system that the certificate is not about, or numbers that prove nothing of it.
+
+        The inequalities are checked again in exact rational arithmetic, so that no hash needs to be believed.
+
+        Raises
+        ------
+        UserError
+            Modes or boundary differ, or the certificate was changed.
+        """
+        a, s = np.asarray(modes, np.float64), np.asarray(boundary, np.float64)
+        if digest(a) != self.network_sha256:
+            raise UserError("this certificate is for other modes: verify these")
+        if digest(s) != self.set_sha256 or not _is_same(_scaled(s), self.boundary):
+            raise UserError("this certificate is for another boundary: verify this one")
+        if self.grade != "sound" or self.statement != _STATEMENT or not np.isfinite(self.jump):
+            raise UserError("this certificate does not say what its numbers prove: it was changed")
+        if (self.multipliers < 0.0).any() or not (np.isfinite(self.p1).all() and np.isfinite(self.multipliers).all()):
+            raise UserError("this certificate's numbers are not those of a proof: they were changed")
+        if not _holds(a, self.boundary, self.p1, self.jump, self.multipliers):
+            raise UserError("this certificate's inequalities do not hold: its numbers were changed")
 
     def summary(self) -> dict[str, Any]:
         """See `Result.summary`."""
@@ -190,7 +216,9 @@ def _certificate(a: FloatArray, s: FloatArray) -> SwitchedCertificate | None:
     """Search by a semidefinite program, check in rational arithmetic; None where none was found."""
     import cvxpy as cp
 
-    scale = s / np.abs(s).max()
+    scale = _scaled(s)
+    if scale is None:
+        return None
     p1, jump, room = cp.Variable((2, 2), symmetric=True), cp.Variable(), cp.Variable()
     weights = cp.Variable((2, 2), nonneg=True)
     forms: list[Any] = [p1 + jump * scale, p1]
@@ -214,8 +242,7 @@ def _certificate(a: FloatArray, s: FloatArray) -> SwitchedCertificate | None:
     if not _holds(a, scale, found_p1, float(jump.value), multipliers):
         return None
     return SwitchedCertificate(
-        statement="every trajectory of the switched system converges to 0 exponentially, from any state, under the "
-        "switching at the boundary x'Sx = 0",
+        statement=_STATEMENT,
         grade="sound",
         method="piecewise quadratic Lyapunov function by a semidefinite program (Johansson, Rantzer 1998); its "
         "inequalities hold in exact rational arithmetic",
@@ -226,6 +253,17 @@ def _certificate(a: FloatArray, s: FloatArray) -> SwitchedCertificate | None:
         boundary=scale,
         multipliers=multipliers,
     )
+
+
+def _scaled(s: FloatArray) -> FloatArray | None:
+    """``S`` by a power of two, which rounds nothing: what is checked is about the boundary that was given.
+
+    None where an entry is so much smaller than another that it does not survive.
+    """
+    _, exponent = np.frexp(np.abs(s).max())
+    power = 1 - int(exponent)
+    scaled = np.ldexp(s, power)
+    return scaled if (np.ldexp(scaled, -power) == s).all() else None
 
 
 def _holds(a: FloatArray, s: FloatArray, p1: FloatArray, jump: float, weights: FloatArray) -> bool:
@@ -243,6 +281,10 @@ def _holds(a: FloatArray, s: FloatArray, p1: FloatArray, jump: float, weights: F
         if not _is_positive(_combined(change, exact_s, -sign * Fraction(float(below)))):
             return False
     return True
+
+
+def _is_same(found: FloatArray | None, kept: FloatArray) -> bool:
+    return found is not None and np.array_equal(found, kept)
 
 
 def _exact(matrix: FloatArray) -> list[list[Any]]:

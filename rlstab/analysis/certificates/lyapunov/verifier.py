@@ -132,10 +132,16 @@ def verify(loop: ClosedLoop, claim: Claim, budget: Budget | None = None) -> Veri
     -------
     Verification
         ``proved`` only if every box is closed.
+
+    Raises
+    ------
+    UserError
+        The hole is not strictly within ``{V <= rho}``, as far as bounds tell: too little would be claimed.
     """
     budget = Budget() if budget is None else budget
     start = time.perf_counter()
     with torch.no_grad():
+        _require_small_hole(loop, claim)
         found = find_counterexample(loop, claim, loop.sample(4096, seed=0))
         if found is not None:
             return Verification("refuted", found, 0, 0, time.perf_counter() - start)
@@ -159,6 +165,18 @@ def verify(loop: ClosedLoop, claim: Claim, budget: Budget | None = None) -> Veri
                 return Verification("unknown", None, boxes, cut + len(part_low), time.perf_counter() - start)
             low, high = torch.cat([low[:cut], new_low]), torch.cat([high[:cut], new_high])
     return Verification("proved", None, boxes, 0, time.perf_counter() - start)
+
+
+def _require_small_hole(loop: ClosedLoop, claim: Claim) -> None:
+    """Refuse a hole that reaches out of the set: in the end it would hold all of it, and nothing would be claimed."""
+    if claim.hole == 0.0:
+        return
+    half = claim.hole * loop.half_widths
+    low, high = grid(-half, half, 16 if len(half) <= 2 else 4)
+    if not bool((loop.value(AffineBounds.of_boxes(low, high)).high < claim.rho).all()):
+        raise UserError(
+            f"the hole, {claim.hole:g} of the box, is not shown to lie within V <= {claim.rho:g}: make it smaller"
+        )
 
 
 def violations(loop: ClosedLoop, claim: Claim, states: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -261,16 +279,17 @@ def undecided(loop: ClosedLoop, claim: Claim, state: AffineBounds) -> tuple[Tens
     in_hole = torch.maximum(state.low.abs(), state.high.abs()).le(claim.hole * half).all(0)
     outside = ((state.low > half) | (state.high < -half)).any(0)
     value = loop.value(state)
-    # A box is left alone only if V is above rho on all of it, by more than evaluation loses.
-    is_open = (value.low <= claim.rho * (1.0 + MARGIN)) & ~in_hole & ~outside
+    # A box is left alone only if V is above rho on all of it, by more than evaluation loses. Bounds that are not a
+    # number, as after an overflow, decide nothing: hence not "at most rho", which they would fail.
+    is_open = ~(value.low > claim.rho * (1.0 + MARGIN)) & ~in_hole & ~outside
     rows = is_open.nonzero().squeeze(1)
     if len(rows):
         is_open[rows] = ~_decided(loop, claim, state.select(rows), value.select(rows))
-    return is_open, value.low
+    return is_open, torch.where(value.low.isnan(), -torch.inf, value.low)
 
 
 def _decided(loop: ClosedLoop, claim: Claim, state: AffineBounds, value: AffineBounds) -> Tensor:
-    """Which of ``k`` boxes satisfy the claim everywhere, ``(k,)``."""
+    """Which of ``k`` boxes satisfy the claim everywhere, ``(k,)``; comparisons fail for what is not a number."""
     following, margin = loop.step(state), MARGIN * claim.rho
     next_value = loop.value(following)
     reach = (torch.maximum(following.low.abs(), following.high.abs()) <= (1.0 - 1e-12) * loop.half_widths[:, None]).all(

@@ -49,9 +49,11 @@ def _violation(function, low: Tensor, high: Tensor, seed: int, samples: int = 20
     x = low + share * (high - low)
     x = torch.minimum(torch.maximum(x, low), high)
     value = function(x.reshape(-1, low.shape[1])).reshape(samples, *bounds.shape)
-    radius = torch.maximum(0.5 * (high - low), torch.tensor(1e-300))
+    # As the bounds have them: of a box of a few units in the last place, half the width is not the radius.
+    centre = 0.5 * (low + high)
+    radius = torch.maximum(high - centre, centre - low).clamp(min=1e-300)
     ones = torch.ones(samples, len(low), 1, dtype=torch.float64)
-    place = torch.cat([ones, (x - 0.5 * (low + high)) / radius], 2)
+    place = torch.cat([ones, (x - centre) / radius], 2)
     below, above = (torch.einsum("snk,k...n->s...n", place, lines) for lines in (bounds.lower, bounds.upper))
     value = value.movedim(1, -1)
     excess = torch.stack([below - value, value - above, bounds.low - value, value - bounds.high])
@@ -69,6 +71,27 @@ def test_no_sample_leaves_the_bounds_of_a_function(name: str, seed: int, size: f
 
     assert _violation(FUNCTIONS[name], low, high, seed) <= 1e-12
     assert _violation(mixed, low, high, seed) <= 1e-12
+
+
+@pytest.mark.parametrize("name", ["sin", "cos"])
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.sampled_from([1e4, 1e7, 1e8, 1e18, 1e100, 1e299]),
+    share=st.sampled_from([1e-12, 1e-6, 1.0]),
+)
+def test_no_sample_leaves_the_bounds_far_out(name: str, seed: int, size: float, share: float) -> None:
+    low, high = _boxes(seed, 32, 2, size)
+    assert _violation(FUNCTIONS[name], low, low + share * (high - low), seed) <= 1e-12
+
+
+@pytest.mark.parametrize("name", ["sin", "cos"])
+@pytest.mark.parametrize(("start", "width"), [(1e18, 1e6), (1e100, 1e99), (-1e16, 2.0)])
+def test_far_out_all_values_are_possible(name: str, start: float, width: float) -> None:
+    low = torch.full((1, 1), start, dtype=torch.float64)
+    bounds = FUNCTIONS[name](AffineBounds.of_boxes(low, low + width))
+    assert float(bounds.low) <= -1.0
+    assert float(bounds.high) >= 1.0
 
 
 @settings(max_examples=25)

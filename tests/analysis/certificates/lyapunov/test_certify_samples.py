@@ -69,3 +69,8 @@ def test_a_loop_that_diverges_is_refuted() -> None:
 def test_too_few_samples_are_refused() -> None:
     with pytest.raises(UserError, match="100 samples say next to nothing"):
         certify_by_samples(_pendulum(), 100)
+
+
+def test_a_confidence_that_samples_cannot_give_is_refused() -> None:
+    with pytest.raises(UserError, match=r"2000 samples and a delta of 1e-300 .* says nothing"):
+        certify_by_samples(_pendulum(), 2000, delta=1e-300)

@@ -82,3 +82,31 @@ def test_without_time_nothing_is_known():
 def test_bad_input_is_refused(facet, levels, told):
     with pytest.raises(UserError, match=told):
         verify_switch(loop(), loop(), shifted(0.0), facet, rho_before=levels[0], rho_after=levels[1])
+
+
+def test_bounds_that_overflow_prove_nothing():
+    found = verify_switch(
+        loop(),
+        loop(),
+        lambda x: 100.0 * x,
+        [[-1e200, 1e200], [-1.0, 1.0]],
+        rho_before=1.0,
+        rho_after=1.0,
+        budget=Budget(seconds=5.0, boxes=5000),
+    )
+    assert found.status != "proved"
+
+
+@pytest.mark.parametrize(
+    ("reset", "told"),
+    [
+        (lambda x: x[..., :1], "gave the shape"),
+        (lambda x: x.sum(-1), "gave the shape"),
+        (lambda x: 0.0, "gave the shape"),
+        (lambda x: torch.nn.functional.linear(x, torch.ones(2, 3).double()), "it fails with"),
+    ],
+)
+def test_a_reset_of_another_shape_is_refused(reset, told):
+    with pytest.raises(UserError, match=told) as refused:
+        verify_switch(loop(), loop(), reset, FACET, rho_before=1.0, rho_after=1.0)
+    assert "\n" not in str(refused.value)

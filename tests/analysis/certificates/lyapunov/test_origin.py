@@ -67,3 +67,18 @@ def test_the_enclosing_box_holds_the_set_and_not_much_more() -> None:
     reached = x[loop.value(x) <= 0.5].abs().amax(0)
     assert bool((reached <= half).all())
     assert bool((half <= 1.1 * reached + 0.02 * loop.half_widths).all())
+
+
+def test_slopes_that_are_not_numbers_do_not_contract() -> None:
+    loop = _loop(InvertedPendulum())
+    side = torch.full((2,), torch.nan, dtype=torch.float64)
+    assert contraction(loop, np.eye(2), side) == np.inf
+
+
+def test_bounds_that_are_not_numbers_leave_nothing_out_of_the_box() -> None:
+    class Nothing(torch.nn.Module):
+        def forward(self, x):
+            return (x * torch.nan).sum(-1)
+
+    within = torch.ones(2, dtype=torch.float64)
+    assert torch.equal(enclosing_box(Nothing(), within, 1.0, refinements=3)[0], within)

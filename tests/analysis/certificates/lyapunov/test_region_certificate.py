@@ -17,7 +17,7 @@ from rlstab.analysis.certificates.lyapunov.region_certificate import (
 from rlstab.analysis.certificates.lyapunov.verifier import Budget, Claim
 from rlstab.envs.plants import InvertedPendulum, PathTracking, Plant
 from rlstab.errors import UserError
-from rlstab.policies.lyapunov import LyapunovNetwork, discrete_lyapunov, lqr
+from rlstab.policies.lyapunov import LinearFeedback, LyapunovNetwork, QuadraticLyapunov, discrete_lyapunov, lqr
 
 
 def _loop(plant: Plant, weight: float = 10.0) -> ClosedLoop:
@@ -67,6 +67,28 @@ def test_a_certificate_that_was_changed_is_refused(proof: RegionCertificate) -> 
         dataclasses.replace(proof, rho=200.0).require(_loop(InvertedPendulum()))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grade": "statistical"},
+        {"statement": "every trajectory from anywhere converges to 0"},
+        {"volume": (576.0, 576.0)},
+        {"inner_volume": (0.0, 0.0)},
+        {"converges": False},
+        {"contraction": 0.1},
+        {"form": np.eye(2)},
+        {"violation_bound": 0.0},
+        {"delta": 1e-9},
+        {"samples": 10**9},
+        {"method": "by hand"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_each_thing_that_a_certificate_says_is_in_its_hash(proof: RegionCertificate, changes: dict) -> None:
+    with pytest.raises(UserError, match="its own hash"):
+        dataclasses.replace(proof, **changes).require(_loop(InvertedPendulum()))
+
+
 def test_a_slope_that_is_no_weight_is_part_of_the_hash() -> None:
     torch.manual_seed(0)
     value = LyapunovNetwork(2)
@@ -102,6 +124,14 @@ def test_a_proof_that_runs_out_of_time_is_statistical_and_says_so() -> None:
     assert certificate.violation_bound == pytest.approx(1 - 1e-3 ** (1 / certificate.samples))
     assert "with probability 0.999" in certificate.statement
     certificate.require(loop)
+    with pytest.raises(UserError, match="its own hash"):
+        dataclasses.replace(certificate, grade="sound", volume=(576.0, 576.0)).require(loop)
+
+
+def test_too_few_samples_make_no_certificate() -> None:
+    report = certify_region(_loop(PathTracking()), Claim(rho=84.0, c1=0.001), Budget(boxes=300), samples=3)
+    assert report.status == "unknown"
+    assert report.certificate is None
 
 
 def test_samples_refute_what_bounds_had_no_time_for() -> None:
@@ -115,5 +145,16 @@ def test_samples_refute_what_bounds_had_no_time_for() -> None:
 def test_a_hole_is_named_in_the_statement() -> None:
     report = certify_region(_loop(InvertedPendulum()), Claim(rho=100.0, hole=1e-3))
     assert report.certificate is not None
+    whole = certify_region(_loop(InvertedPendulum()), Claim(rho=100.0, c1=1.0)).certificate
+    assert whole is not None
+    # A square with sides of 0.002 times 12.
+    assert whole.volume[0] - report.certificate.volume[0] == pytest.approx(0.024**2, rel=1e-3)
     assert "of which nothing is said" in report.certificate.statement
     assert not report.certificate.converges
+
+
+def test_a_hole_that_holds_the_set_is_refused() -> None:
+    loop = ClosedLoop(InvertedPendulum(), LinearFeedback([[0.0, 0.0]], (0.0,)), QuadraticLyapunov(np.eye(2)))
+    for hole in (0.1, 0.07, 0.0834):
+        with pytest.raises(UserError, match="make it smaller"):
+            certify_region(loop, Claim(rho=1.0, hole=hole))

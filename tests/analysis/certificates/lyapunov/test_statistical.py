@@ -11,6 +11,7 @@ from rlstab.analysis.certificates.lyapunov.statistical import (
     clopper_pearson_interval,
     conformal_margin,
     hoeffding,
+    require_informative,
     scenario_samples,
 )
 from rlstab.errors import UserError
@@ -83,3 +84,10 @@ def test_ranks_of_the_margin() -> None:
 def test_what_makes_no_sense_is_refused(make, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_bounds_that_say_nothing_are_refused() -> None:
+    require_informative(0.49, 1000, 1e-3)
+    for bound in (0.5, 1.0, float("nan")):
+        with pytest.raises(UserError, match="which says nothing"):
+            require_informative(bound, 1000, 1e-3)

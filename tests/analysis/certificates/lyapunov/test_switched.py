@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlstab.analysis.certificates.lyapunov.switched import SwitchedCertificate, verify_switched
+from rlstab.analysis.certificates.lyapunov.switched import SwitchedCertificate, _scaled, verify_switched
 from rlstab.envs.hybrid.switched_linear import FAST_FIRST, SLOW_FIRST, SwitchedLinear
 from rlstab.errors import UserError
 
@@ -87,6 +90,40 @@ def test_sliding_is_refused():
 def test_what_is_no_such_system_is_refused(modes, form, told):
     with pytest.raises(UserError, match=told):
         verify_switched(modes, form)
+
+
+@given(st.floats(1e-3, 1e3))
+@settings(max_examples=5, deadline=None)
+def test_the_boundary_is_scaled_without_rounding(scale):
+    form = scale * np.array([[0.1, 0.7], [0.7, -0.3]])
+    scaled = _scaled(form)
+    assert scaled is not None
+    assert 1.0 <= np.abs(scaled).max() < 2.0
+    ratios = {Fraction(float(a)) / Fraction(float(b)) for a, b in zip(scaled.flat, form.flat, strict=True)}
+    assert len(ratios) == 1
+    # What would be rounded is not proved.
+    assert _scaled(np.array([[1e300, 0.0], [0.0, -5e-324]])) is None
+
+
+def test_a_certificate_is_about_its_modes_and_boundary_alone():
+    modes = [FAST_FIRST, SLOW_FIRST]
+    certificate = verify_switched(modes, PRODUCT).certificate
+    assert certificate is not None
+    certificate.require(modes, PRODUCT)
+    with pytest.raises(UserError, match="other modes"):
+        certificate.require(modes[::-1], PRODUCT)
+    with pytest.raises(UserError, match="another boundary"):
+        certificate.require(modes, -PRODUCT)
+    for changes in (
+        {"p1": -certificate.p1},
+        {"jump": np.inf},
+        {"multipliers": -certificate.multipliers - 1.0},
+        {"boundary": np.eye(2)},
+        {"grade": "statistical"},
+        {"statement": "all is well"},
+    ):
+        with pytest.raises(UserError, match="this certificate"):
+            dataclasses.replace(certificate, **changes).require(modes, PRODUCT)
 
 
 def test_it_is_saved_and_drawn(tmp_path):

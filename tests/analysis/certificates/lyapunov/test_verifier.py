@@ -11,9 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from rlstab.analysis.certificates.lyapunov.bounds import AffineBounds
 from rlstab.analysis.certificates.lyapunov.loop import ClosedLoop
 from rlstab.analysis.certificates.lyapunov.regions import inscribed_level
-from rlstab.analysis.certificates.lyapunov.verifier import Budget, Claim, find_counterexample, split, verify
+from rlstab.analysis.certificates.lyapunov.verifier import (
+    Budget,
+    Claim,
+    find_counterexample,
+    split,
+    undecided,
+    verify,
+)
 from rlstab.envs.plants import CartPole, InvertedPendulum, PathTracking, Plant
 from rlstab.errors import UserError
 from rlstab.policies.lyapunov import (
@@ -212,3 +220,28 @@ def test_halves_share_their_face() -> None:
 def test_what_makes_no_sense_is_refused(make, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make()
+
+
+class _Overflowing(nn.Module):
+    """``|k x|^2``, so steep that its bounds overflow while its values do not."""
+
+    def forward(self, x):
+        return (1e154 * x).square().sum(-1)
+
+
+def test_bounds_that_overflow_prove_nothing() -> None:
+    loop = ClosedLoop(InvertedPendulum(), LinearFeedback([[0.0, 0.0]], (0.0,)), _Overflowing())
+    assert verify(loop, Claim(rho=1e307, c1=0.25e307), Budget(seconds=5.0)).status != "proved"
+
+
+def test_what_is_not_a_number_leaves_every_box_open() -> None:
+    class Nothing(nn.Module):
+        def forward(self, x):
+            return (x * torch.nan).square().sum(-1)
+
+    loop = ClosedLoop(InvertedPendulum(), LinearFeedback([[0.0, 0.0]], (0.0,)), Nothing())
+    low = torch.tensor([[-1.0, -1.0], [0.5, 0.5]], dtype=torch.float64)
+    is_open, least = undecided(loop, Claim(rho=1.0, c1=0.5), AffineBounds.of_boxes(low, low + 0.25))
+    assert bool(is_open.all())
+    assert bool((least == -torch.inf).all())
+    assert verify(loop, Claim(rho=1.0), Budget(seconds=5.0, boxes=5000)).status == "unknown"

@@ -104,6 +104,11 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
     ]
 
 
+def page_head(title: str, about: str, command: str, verdict: str) -> list[str]:
+    """Lines that every study's page begins with."""
+    return [f"# {title}", "", about.strip(), "", f"Made by `{command}`.", "", f"**{verdict}**", ""]
+
+
 def _spell(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 

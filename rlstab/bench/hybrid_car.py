@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +130,7 @@ def _mpc(roads: Sequence[Road], on_progress: Callable[[str], None]) -> list[Row]
     rows = []
     for horizon in _HORIZONS:
         solver = Mpc(mpc_problem(horizon))
-        for template in cases.fixed(f"MPC, {horizon} steps", lambda: MpcFollower(solver), (5.0,), True):  # noqa: B023
+        for template in cases.fixed(f"MPC, {horizon} steps", partial(MpcFollower, solver), (5.0,), True):
             parts = [_row(replace(template, follower=MpcFollower(solver)), [road], None) for road in roads]
             columns = {name: np.concatenate([part.figures[name] for part in parts]) for name in parts[0].figures}
             rows.append(replace(parts[0], figures=columns))

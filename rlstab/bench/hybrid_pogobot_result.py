@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rlstab.analysis.bootstrap import bootstrap
 from rlstab.analysis.certificates.lyapunov.statistical import clopper_pearson_interval
 from rlstab.analysis.result import Result, Scalar
-from rlstab.bench.conditions import Conditions, markdown_table
+from rlstab.bench.conditions import Conditions, markdown_table, page_head
 from rlstab.bench.hybrid_pogobot_parts import Contender, LevelCheck, Watched
 from rlstab.bench.hybrid_pogobot_text import ABOUT
 from rlstab.bench.study import Table
@@ -179,16 +179,7 @@ class PogobotStudy(Result):
 
     def to_markdown(self) -> str:
         """Write the page for the documentation."""
-        lines = [
-            f"# {self.title}",
-            "",
-            ABOUT.strip(),
-            "",
-            f"Made by `{self.command}`.",
-            "",
-            f"**{self.verdict()}**",
-            "",
-        ]
+        lines = page_head(self.title, ABOUT, self.command, self.verdict())
         lines += [*(f"* {claim}" for claim in self.claims()), ""]
         lines += [f"![One corridor, corridors passed, speed error against deciding]({self.name}.png)", ""]
         for title, columns, rows in self.tables():

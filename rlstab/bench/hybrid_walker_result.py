@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlstab.analysis.result import Result, Scalar
-from rlstab.bench.conditions import Conditions, markdown_table
+from rlstab.bench.conditions import Conditions, markdown_table, page_head
 from rlstab.bench.hybrid_walker_rows import Decisions, Slice, Trained, Walks, difference, interval
 from rlstab.bench.hybrid_walker_text import ABOUT, CAPTION
 from rlstab.bench.study import Table
@@ -129,16 +129,7 @@ class WalkerStudy(Result):
 
     def to_markdown(self) -> str:
         """Write the page for the documentation."""
-        lines = [
-            f"# {self.title}",
-            "",
-            ABOUT.strip(),
-            "",
-            f"Made by `{self.command}`.",
-            "",
-            f"**{self.verdict()}**",
-            "",
-        ]
+        lines = page_head(self.title, ABOUT, self.command, self.verdict())
         lines += [f"![Goals reached, time of decisions, a slice of a region of attraction]({self.name}.png)", ""]
         lines += [CAPTION.strip(), ""]
         for title, columns, rows in self.tables():

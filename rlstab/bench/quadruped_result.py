@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlstab.analysis.result import Result, Scalar
 from rlstab.analysis.robustness.battery_report import BatteryReport
-from rlstab.bench.conditions import Conditions, markdown_table
+from rlstab.bench.conditions import Conditions, markdown_table, page_head
 from rlstab.bench.study import Table
 from rlstab.bench.tracking import TrackingReport
 
@@ -136,16 +136,7 @@ class QuadrupedStudy(Result):
 
     def to_markdown(self) -> str:
         """Write the page for the documentation."""
-        lines = [
-            f"# {self.title}",
-            "",
-            ABOUT.strip(),
-            "",
-            f"Made by `{self.command}`.",
-            "",
-            f"**{self.verdict()}**",
-            "",
-        ]
+        lines = page_head(self.title, ABOUT, self.command, self.verdict())
         lines += [f"![Returns in changed worlds, tracking against steps, pushes survived]({self.name}.png)", ""]
         for title, columns, rows in self.tables():
             lines += [f"## {title}", "", *markdown_table(columns, rows), ""]

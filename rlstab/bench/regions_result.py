@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlstab.analysis.result import Result, Scalar
-from rlstab.bench.conditions import Conditions, markdown_table
+from rlstab.bench.conditions import Conditions, markdown_table, page_head
 from rlstab.bench.study import Table
 
 if TYPE_CHECKING:
@@ -199,16 +199,7 @@ class RegionsStudy(Result):
 
     def to_markdown(self) -> str:
         """Write the page for the documentation."""
-        lines = [
-            f"# {self.title}",
-            "",
-            ABOUT.strip(),
-            "",
-            f"Made by `{self.command}`.",
-            "",
-            f"**{self.verdict()}**",
-            "",
-        ]
+        lines = page_head(self.title, ABOUT, self.command, self.verdict())
         seeds = len({region.seed for region in self.regions})
         lines += [
             f"Each number is of {seeds} training{'s' if seeds > 1 else ''} of a plant: no interval can be given.",

@@ -51,7 +51,7 @@ def test_a_report_is_told_drawn_and_required(tmp_path: Path) -> None:
     drawn = certifier.draw(report, tmp_path / "region.png")
     assert drawn is not None
     assert drawn.stat().st_size > 10_000
-    kept = Certificate.load(report.certificate.save(tmp_path / "region"))  # type: ignore[attr-defined]
+    kept = Certificate.load(report.certificate.save(tmp_path / "region"))
     certifier.require(kept)
     with pytest.raises(UserError, match="another controller or Lyapunov function"):
         certifier_of(_policy(PathTracking(), control_weight=11.0), PATH).require(kept)
@@ -60,7 +60,7 @@ def test_a_report_is_told_drawn_and_required(tmp_path: Path) -> None:
 def test_what_proves_nothing_says_so(tmp_path: Path) -> None:
     # The level sets of the cost for another regulator: V rises along some steps at every level.
     policy = _policy(PathTracking())
-    policy.module.controller.gain.mul_(-1.0)  # type: ignore[union-attr, operator]
+    policy.module.controller.gain.mul_(-1.0)
     certifier = certifier_of(policy, PATH)
     report = certifier.certify(Request(seconds=3.0), lambda line: None)
     rows = dict(certifier.rows(report))

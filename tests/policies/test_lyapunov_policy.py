@@ -22,7 +22,7 @@ LINEAR = LyapunovShapes(None, None)
 
 def _policy(shapes: LyapunovShapes | None = None, seed: int = 0) -> LyapunovPolicy:
     env = make_vec("rlstab/PlantPath-v0")
-    spaces = env.single_observation_space, env.single_action_space  # type: ignore[attr-defined]
+    spaces = env.single_observation_space, env.single_action_space
     return LyapunovPolicy(*spaces, PathTracking(), shapes, seed=seed)
 
 
@@ -31,7 +31,7 @@ def test_the_equilibrium_is_kept_and_commands_are_limited() -> None:
     assert policy.predict(np.zeros(2))[0] == np.float32(0.1)
     torch.nn.init.constant_(policy.module.controller.net[-1].bias, 0.3)  # type: ignore[index, union-attr]
     assert policy.predict(np.zeros(2))[0] == np.float32(0.1)
-    policy.module.controller.equilibrium.fill_(50.0)  # type: ignore[union-attr, operator]
+    policy.module.controller.equilibrium.fill_(50.0)
     actions, _ = policy.predict(np.random.default_rng(0).uniform(-3.0, 3.0, (40, 2)))
     assert actions.shape == (40, 1)
     assert actions.dtype == np.float32
@@ -43,7 +43,7 @@ def test_it_is_rebuilt_from_its_state_with_its_plant(shapes: LyapunovShapes | No
     policy = _policy(shapes, seed=3)
     policy.module.level.fill_(2.5)
     if shapes is LINEAR:
-        policy.module.controller.gain.copy_(torch.tensor([[0.4, 1.1]]))  # type: ignore[union-attr, operator]
+        policy.module.controller.gain.copy_(torch.tensor([[0.4, 1.1]]))
     again = policy_from_state(policy.state_dict())
     assert isinstance(again, LyapunovPolicy)
     assert again.plant == policy.plant

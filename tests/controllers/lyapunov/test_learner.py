@@ -125,10 +125,10 @@ def test_what_it_cannot_do_is_said(changes: dict[str, Any], message: str) -> Non
 
 
 def test_presets_choose_what_a_plant_allows() -> None:
-    assert configure("lyapunov", "rlstab/PlantCartPole-v0").lyapunov == "quadratic"  # type: ignore[attr-defined]
-    assert configure("lyapunov", "rlstab/PlantPendulum-v0").lyapunov == "network"  # type: ignore[attr-defined]
+    assert configure("lyapunov", "rlstab/PlantCartPole-v0").lyapunov == "quadratic"
+    assert configure("lyapunov", "rlstab/PlantPendulum-v0").lyapunov == "network"
     forced = configure("lyapunov", "rlstab/PlantPath-v0", preset="network")
-    assert forced.lyapunov == "network"  # type: ignore[attr-defined]
+    assert forced.lyapunov == "network"
     with pytest.raises(UserError, match="kappa"):
         configure("lyapunov", "rlstab/PlantPath-v0", kappa=2.0)
     assert registry.get("lyapunov").native_only

@@ -68,7 +68,7 @@ def test_the_limits_are_those_of_the_id_or_of_a_setting() -> None:
     assert make_task("rlstab/PlantPath-v0").plant.control_low == (-0.84,)
     assert make_task("rlstab/PlantPathTight-v0").plant.control_low == (-0.5,)
     env = make_vec("rlstab/PlantPathTight-v0")
-    np.testing.assert_allclose(env.single_action_space.high, 0.5)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(env.single_action_space.high, 0.5)
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -76,9 +76,9 @@ def test_it_goes_on_from_a_state_bit_for_bit(env_id: str) -> None:
     first, second = (make_vec(env_id, 3, seed=seed) for seed in (2, 7))
     first.reset()
     second.reset()
-    action = np.tile(first.single_action_space.high, (3, 1))  # type: ignore[attr-defined]
+    action = np.tile(first.single_action_space.high, (3, 1))
     first.step(action)
-    second.load_state_dict(first.state_dict())  # type: ignore[attr-defined]
+    second.load_state_dict(first.state_dict())
     np.testing.assert_array_equal(first.step(-action)[0], second.step(-action)[0])
 
 
@@ -89,7 +89,7 @@ def test_it_draws_pictures_that_show_what_moves(env_id: str) -> None:
     first: Any = env.render()
     assert first.shape == (200, 400, 3)
     for _ in range(3):
-        env.step(0.9 * env.action_space.high)  # type: ignore[attr-defined]
+        env.step(0.9 * env.action_space.high)
     assert not np.array_equal(first, env.render())
     env.close()
 

@@ -19,7 +19,7 @@ come, so that it falls by ``|x|^2 / 2`` a second and no faster: with the linear 
 at 5 m/s, and 5e-4 at 10 m/s."""
 SPAN = 20
 """Steps over which ``V`` shall fall, wherever they begin: 0.2 s. Fast transients of wheel and slip make it rise by a
-percent for a step or two, and asking for every single step makes levels ten times smaller. Between, the state may not
+percent for a step or two, and asking for every single step makes levels far smaller. Between, the state may not
 leave the domain."""
 NEAR = 1e-3
 """``V`` below which it need not fall: 45 mm beside the reference, where single precision ends the fall."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from rlstab.controllers.roa.learner import Claim, RollOut
 from rlstab.controllers.roa.levels import decreasing
 from rlstab.controllers.roa.pogobot import domain
 from rlstab.controllers.roa.stages import Stage
-from rlstab.errors import UserError
 from rlstab.policies.roa.model import RoaModel
 from rlstab.policies.roa.pogobot import PogobotModel
 from rlstab.policies.tensors import to_array, to_tensor
@@ -27,19 +27,14 @@ claim = Claim(
 
 
 def make_model(config: RoaConfig) -> PogobotModel:
-    """Networks whose controls are those that the environment of ``config`` allows.
-
-    Raises
-    ------
-    UserError
-        A limit is not a positive number.
-    """
-    limits = {name: config.env_kwargs[name] for name in ("largest_angle", "largest_force") if name in config.env_kwargs}
-    for name, limit in limits.items():
-        if isinstance(limit, (bool, str)) or not 0.0 < limit < float("inf"):
-            raise UserError(f"{name} must be a positive number, got {limit!r}")
-    sizes = {"hidden_sizes": config.hidden_sizes} if config.hidden_sizes else {}
-    return PogobotModel(**sizes, **limits)  # type: ignore[arg-type]
+    """Networks whose controls are those that the environment of ``config`` allows."""
+    # The environment has refused what is no limit.
+    settings: dict[str, Any] = {
+        name: config.env_kwargs[name] for name in ("largest_angle", "largest_force") if name in config.env_kwargs
+    }
+    if config.hidden_sizes:
+        settings["hidden_sizes"] = config.hidden_sizes
+    return PogobotModel(**settings)
 
 
 def make_stages(model: RoaModel, config: RoaConfig) -> Sequence[Stage]:
